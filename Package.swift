@@ -1,0 +1,94 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let package = Package(
+    name: "Peyvand",
+    products: [
+        .executable(name: "peyvand", targets: ["peyvand"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/swiftcsv/SwiftCSV", from: "0.10.0"),
+        .package(url: "https://github.com/onevcat/Rainbow", from: "4.2.2"),
+    ],
+    targets: [
+        // system: C libraries from Debian, and one shim for a variadic C function.
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+        .target(name: "CSQLite"),
+
+        // core: standard library only.
+        .target(name: "Causality"),
+
+        // rules: no I/O, no clock, no randomness.
+        .target(
+            name: "SyncProtocol",
+            dependencies: ["Causality", "CZstd", .product(name: "Crypto", package: "swift-crypto")]
+        ),
+        .target(name: "CRM", dependencies: ["Causality"]),
+
+        // edges: they never import each other.
+        .target(
+            name: "ReplicaStore",
+            dependencies: [
+                "Causality", "SyncProtocol", "CRM", "CSQLite", "CXXHash",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ]
+        ),
+        .target(
+            name: "SyncTransport",
+            dependencies: [
+                "Causality", "SyncProtocol",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+
+        // entry: commands, configuration, wiring.
+        .executableTarget(
+            name: "peyvand",
+            dependencies: [
+                "Causality", "SyncProtocol", "CRM", "ReplicaStore", "SyncTransport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "TOMLKit", package: "TOMLKit"),
+                .product(name: "SwiftCSV", package: "SwiftCSV"),
+                .product(name: "Rainbow", package: "Rainbow"),
+            ]
+        ),
+
+        // tests: what several suites use, then a suite per target.
+        .target(name: "TestKit", path: "Tests/TestKit"),
+        .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
+        .testTarget(name: "SyncProtocolTests", dependencies: ["SyncProtocol", "Causality", "TestKit"]),
+        .testTarget(name: "CRMTests", dependencies: ["CRM", "Causality", "TestKit"], exclude: ["Vectors"]),
+        .testTarget(
+            name: "ReplicaStoreTests",
+            dependencies: [
+                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]
+        ),
+        .testTarget(
+            name: "SyncTransportTests",
+            dependencies: ["SyncTransport", "SyncProtocol", "Causality", "TestKit"]
+        ),
+        .testTarget(
+            name: "PeyvandTests",
+            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit"]
+        ),
+    ],
+    swiftLanguageModes: [.v6]
+)
