@@ -1,0 +1,62 @@
+/// Every bound of the sync protocol, in one place. Tests pass smaller ones.
+package struct SyncLimits: Hashable, Sendable {
+    /// The limits that both sides of a real line use.
+    package static let standard = SyncLimits()
+
+    // What a connection may make this node hold.
+
+    /// The largest frame on the wire, with its 5 bytes of header.
+    package var frameBytesMax = 1 << 20
+    /// The largest message over all its frames: the largest change set (64 MiB), and 2 MiB for the rest.
+    package var messageBytesMax = 66 << 20
+    /// The largest frame, and message, from a peer that has not been let in yet.
+    package var unauthenticatedBytesMax = 64 << 10
+    /// A compressed message above ``ratioFreeBytesMax`` may grow by at most this factor.
+    package var decompressionRatioMax = 256
+    /// Messages that decompress to no more than this may have any ratio.
+    package var ratioFreeBytesMax = 64 << 10
+
+    // How far a sender may run ahead of the acknowledgements.
+
+    /// The bytes of bodies in one batch, before compression. A larger change set travels alone.
+    package var batchBytesMax = 1 << 20
+    /// Change sets and stubs in one batch.
+    package var batchEntriesMax = 8192
+    /// Batches that are sent and not acknowledged yet, each way.
+    package var batchesInFlightMax = 8
+    /// No further batch is sent while this many bytes of bodies are not acknowledged.
+    package var bytesInFlightMax = 8 << 20
+
+    // Times.
+
+    /// How long a hub waits for the first message.
+    package var helloTimeout = Duration.seconds(10)
+    /// How long a child waits for the answer to it: the hub may be finishing a large transaction.
+    package var welcomeTimeout = Duration.seconds(60)
+    /// The line is looked at this often; a ping goes out at every second look.
+    package var heartbeat = Duration.seconds(15)
+    /// After this many looks without a sign of life the peer counts as dead: 75 to 90 seconds.
+    package var silentHeartbeatsMax = 6
+    /// Fewer bytes than this in one heartbeat are no sign of life: 1 KiB a second.
+    package var heartbeatBytesMin = 15 << 10
+    /// Pings that a peer may send in one heartbeat.
+    package var pingsMax = 16
+    /// How long the last words of a session may take before the line is cut.
+    package var lingerTimeout = Duration.seconds(3)
+    /// How long making a connection may take.
+    package var connectTimeout = Duration.seconds(10)
+
+    // Texts, in bytes of UTF-8; longer ones are cut when they are sent and refused when they arrive.
+
+    package var nameBytesMax: Int { 256 }
+    package var sentenceBytesMax: Int { 1024 }
+
+    // A hub as a whole.
+
+    /// Connections that have not been let in yet.
+    package var unauthenticatedConnectionsMax = 256
+    /// Messages that wait for a peer that does not read.
+    package var outboundMessagesMax = 4096
+
+    package init() {}
+}

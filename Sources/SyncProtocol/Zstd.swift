@@ -1,0 +1,88 @@
+import CZstd
+
+/// Why bytes could not be decompressed.
+package enum ZstdFailure: Error, Hashable, Sendable {
+    case notAFrame
+    case sizeUnknown
+    case tooLarge(UInt64, limit: Int)
+    case damaged(String)
+}
+
+extension ZstdFailure: CustomStringConvertible {
+    package var description: String {
+        switch self {
+        case .notAFrame: "The compressed block is not a zstd frame."
+        case .sizeUnknown: "The compressed block does not say how large it is."
+        case .tooLarge(let size, let limit):
+            "The compressed block announces \(size) bytes; at most \(limit) are accepted here."
+        case .damaged(let reason): "The compressed block is damaged (\(reason))."
+        }
+    }
+}
+
+/// The largest window that a compressed block may ask a receiver to keep: 4 MiB.
+private let windowLogMax: Int32 = 22
+
+/// Compresses blocks with zstd. Owned by one caller at a time; it keeps its working memory.
+package final class ZstdCompressor {
+    private let context: OpaquePointer
+
+    package init() {
+        guard let context = ZSTD_createCCtx() else { preconditionFailure("No memory for zstd") }
+        self.context = context
+    }
+
+    deinit { ZSTD_freeCCtx(context) }
+
+    /// Returns one frame that names its decompressed size.
+    package func compress(_ bytes: [UInt8], level: Int32 = 3) -> [UInt8] {
+        let bound = ZSTD_compressBound(bytes.count)
+        return [UInt8](unsafeUninitializedCapacity: bound) { output, count in
+            count = bytes.withUnsafeBytes { input in
+                ZSTD_compressCCtx(
+                    context, output.baseAddress, bound, input.baseAddress, input.count, level)
+            }
+            // The output has the size zstd asked for, so only a bug can make this fail.
+            precondition(ZSTD_isError(count) == 0, "zstd refused to compress")
+        }
+    }
+}
+
+/// Decompresses blocks from peers and files. Owned by one caller at a time.
+package final class ZstdDecompressor {
+    private let context: OpaquePointer
+
+    package init() {
+        guard let context = ZSTD_createDCtx() else { preconditionFailure("No memory for zstd") }
+        self.context = context
+        ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, windowLogMax)
+    }
+
+    deinit { ZSTD_freeDCtx(context) }
+
+    /// Decompresses one frame.
+    ///
+    /// The announced size is checked against `sizeMax` before anything is allocated, and the output has
+    /// just that size, so a lying frame fails instead of growing.
+    package func decompress(
+        _ frame: UnsafeRawBufferPointer,
+        sizeMax: Int
+    ) throws(ZstdFailure) -> [UInt8] {
+        let announced = ZSTD_getFrameContentSize(frame.baseAddress, frame.count)
+        if announced == UInt64.max - 1 { throw .notAFrame }
+        if announced == UInt64.max { throw .sizeUnknown }
+        guard announced <= UInt64(sizeMax) else { throw .tooLarge(announced, limit: sizeMax) }
+        let size = Int(announced)
+        var result = 0
+        let bytes = [UInt8](unsafeUninitializedCapacity: size) { output, count in
+            result = ZSTD_decompressDCtx(
+                context, output.baseAddress, size, frame.baseAddress, frame.count)
+            count = ZSTD_isError(result) == 0 ? result : 0
+        }
+        if ZSTD_isError(result) != 0 {
+            throw .damaged(String(cString: ZSTD_getErrorName(result)))
+        }
+        guard bytes.count == size else { throw .damaged("shorter than announced") }
+        return bytes
+    }
+}
