@@ -1,0 +1,133 @@
+import Causality
+
+/// What one column holds, and how people write it.
+package enum ColumnType: Hashable, Sendable {
+    /// Text as people write it; kept in the form of ``PersianText/display(_:)``.
+    case text
+    /// One word of a list. A word of a newer version is kept when it arrives, but not accepted from people.
+    case choice([String])
+    /// Sorted words of a list, separated by spaces.
+    case words([String])
+    /// A whole number.
+    case integer
+    /// Whole rial.
+    case money
+    /// 0 or 1.
+    case boolean
+    /// Milliseconds since 1970-01-01 UTC; RFC 3339 outside.
+    case instant
+    /// `YYYY-MM-DD`, Gregorian.
+    case day
+    /// The identifier of a row of the named table; `17-4711` outside.
+    case reference(String)
+    /// Printed identifiers of rows of the named table, separated by spaces.
+    case references(String)
+    /// Bytes.
+    case bytes
+
+    /// Whether SQLite stores it as an integer.
+    package var isInteger: Bool {
+        switch self {
+        case .integer, .money, .boolean, .instant, .reference: true
+        case .text, .choice, .words, .day, .references, .bytes: false
+        }
+    }
+
+    /// The SQLite type of the column.
+    package var sqlType: String {
+        if case .bytes = self { return "BLOB" }
+        return isInteger ? "INTEGER" : "TEXT"
+    }
+}
+
+/// One column of a replicated table.
+package struct ColumnDescription: Hashable, Sendable {
+    /// Permanent: travels instead of the name, and is never given to another column.
+    package let number: Int
+    package let name: String
+    package let type: ColumnType
+    /// Columns of one group are written together and share a stamp, so that two addresses never mix.
+    package let group: String?
+    /// Whether a new row made by a person must have it.
+    package let isRequired: Bool
+    /// Whether this node keeps an index of it.
+    package let isIndexed: Bool
+}
+
+/// One replicated table.
+package struct TableDescription: Hashable, Sendable {
+    /// Who may write rows of a table.
+    package enum Writers: Hashable, Sendable {
+        case everyNode, headOfficeOnly
+    }
+
+    /// Permanent: travels instead of the name.
+    package let number: Int
+    package let name: String
+    package let writers: Writers
+    /// Columns by number; `columns[0]` is the identifier.
+    package let columns: [ColumnDescription]
+    /// How many columns the table had in its first schema; see ``RowClock``.
+    package let baseColumnCount: Int
+
+    private let numbersByName: [String: Int]
+    /// Per column number, all columns that are written when it is: itself, and those of its group.
+    private let groupMasks: [ColumnMask]
+
+    init(number: Int, name: String, writers: Writers, columns: [ColumnDescription], baseColumnCount: Int) {
+        self.number = number
+        self.name = name
+        self.writers = writers
+        self.columns = columns
+        self.baseColumnCount = baseColumnCount
+        numbersByName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0.number) })
+        groupMasks = columns.map { column in
+            columns.reduce(into: ColumnMask(column: column.number)) { mask, other in
+                if let group = column.group, other.group == group {
+                    mask.formUnion(ColumnMask(column: other.number))
+                }
+            }
+        }
+    }
+
+    /// The column of a name, nil when there is none.
+    package func column(named name: String) -> ColumnDescription? {
+        numbersByName[name].map { columns[$0] }
+    }
+
+    /// Every column but the identifier.
+    package var allColumns: ColumnMask {
+        ColumnMask(first: columns.count).subtracting(ColumnMask(column: 0))
+    }
+
+    /// A set of columns, completed by the other columns of their groups.
+    package func completed(_ mask: ColumnMask) -> ColumnMask {
+        var result = mask
+        mask.forEach { result.formUnion(groupMasks[$0]) }
+        return result
+    }
+}
+
+/// The replicated tables, with their permanent numbers.
+package struct Schema: Hashable, Sendable {
+    /// Rises whenever a table or column is added; travels in every change set and greeting.
+    package let version: Int
+    /// Ascending by number.
+    package let tables: [TableDescription]
+
+    private let indexByNumber: [Int: Int]
+    private let indexByName: [String: Int]
+
+    package init(version: Int, tables: [TableDescription]) {
+        self.version = version
+        self.tables = tables
+        indexByNumber = Dictionary(uniqueKeysWithValues: tables.enumerated().map { ($1.number, $0) })
+        indexByName = Dictionary(uniqueKeysWithValues: tables.enumerated().map { ($1.name, $0) })
+    }
+
+    /// The table of a permanent number, nil when this version does not know it.
+    package func table(number: Int) -> TableDescription? { indexByNumber[number].map { tables[$0] } }
+
+    /// The table of a name, nil when there is none.
+    package func table(named name: String) -> TableDescription? { indexByName[name].map { tables[$0] } }
+}
