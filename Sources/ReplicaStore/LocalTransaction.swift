@@ -1,0 +1,265 @@
+import CRM
+import Causality
+import GRDB
+import SyncProtocol
+
+/// One transaction of this node's own users: it becomes one change set.
+///
+/// Valid only inside the closure that it is given to.
+package final class LocalTransaction {
+    private let writer: ReplicaWriter
+    private let arena: FieldArena
+    private var draft = ChangeDraft()
+    private var time: HybridTimestamp?
+    private var nextIdentifiers: [Int: Int64] = [:]
+
+    init(_ writer: ReplicaWriter, arena: FieldArena) {
+        self.writer = writer
+        self.arena = arena
+    }
+
+    /// The tables that rows can be written to.
+    package var schema: Schema { writer.schema }
+
+    /// Reads the replica as this transaction sees it.
+    package var reader: ReplicaReader { ReplicaReader(writer.db, schema: writer.schema) }
+
+    /// The row of this node in the table of branches.
+    package var branchRow: RowID? { writer.node.branchRow }
+
+    /// Appends what was written to the log.
+    ///
+    /// - Returns: The position of the change set; nil when nothing has changed.
+    func finish() throws -> UInt64? {
+        guard let time, !draft.isEmpty else { return nil }
+        try writer.appendOwn(draft, time: time)
+        return writer.end.position
+    }
+
+    // MARK: Writing
+
+    /// Makes a row.
+    ///
+    /// - Parameters:
+    ///   - id: A number of this node's own range, or nil for the next free one.
+    ///   - values: By column name; what is left out is null. `createdAt` is set unless it is given.
+    /// - Throws: ``StoreFailure`` when a value does not fit, a required one is missing, or a reference
+    ///   leads nowhere. The transaction must then be given up.
+    @discardableResult
+    package func insert(
+        _ tableName: String,
+        id wanted: RowID? = nil,
+        _ values: [String: FieldValue]
+    ) throws -> RowID {
+        let table = try table(tableName)
+        var row = [FieldValue](repeating: .null, count: table.columns.count)
+        for (name, value) in values {
+            let column = try column(name, of: table)
+            try check(value, for: column, of: table)
+            row[column.number] = value
+        }
+        for column in table.columns where column.isRequired && row[column.number].isNull {
+            throw StoreFailure.missingColumn(column.name, table: table.name)
+        }
+        let id = try identifier(wanted, of: table)
+        let stamp = try stamp()
+        if row[1].isNull { row[1] = .integer(Int64(clamping: writer.wallClock())) }
+        row.removeFirst()
+        let change = RowChange(id: id, operation: .birth, columns: table.allColumns, values: row)
+        try apply(change, to: table, stamp: stamp)
+        return id
+    }
+
+    /// Writes some columns of a row.
+    ///
+    /// A column that is set to the value it has already is left alone, so that nobody else's edit of it is
+    /// overwritten by saying the same again. Columns of one group are written together.
+    ///
+    /// - Returns: Whether anything changed.
+    @discardableResult
+    package func update(
+        _ tableName: String,
+        id: RowID,
+        _ values: [String: FieldValue]
+    ) throws -> Bool {
+        let table = try table(tableName)
+        var given: [Int: FieldValue] = [:]
+        for (name, value) in values {
+            let column = try column(name, of: table)
+            try check(value, for: column, of: table)
+            given[column.number] = value
+        }
+        let merge = try writer.merge(of: table)
+        let present: [FieldValue]? = try merge.live.readRow(id: id.rawValue) { row in
+            table.columns.map { FieldValue(row.field($0.number)) }
+        }
+        guard let present else {
+            throw try merge.graveyard.contains(id: id.rawValue)
+                ? StoreFailure.deletedRow(table: table.name, id: id)
+                : StoreFailure.unknownRow(table: table.name, id: id)
+        }
+        var changed = ColumnMask()
+        for (number, value) in given where !value.isStoredAs(present[number]) {
+            changed.formUnion(ColumnMask(column: number))
+        }
+        guard !changed.isEmpty else { return false }
+        let columns = table.completed(changed)
+        var written: [FieldValue] = []
+        columns.forEach { written.append(given[$0] ?? present[$0]) }
+        let change = RowChange(id: id, operation: .update, columns: columns, values: written)
+        try apply(change, to: table, stamp: stamp())
+        return true
+    }
+
+    /// Deletes a row: it goes to the graveyard, from where it can be restored.
+    package func delete(_ tableName: String, id: RowID) throws {
+        let table = try table(tableName)
+        let merge = try writer.merge(of: table)
+        guard try merge.live.contains(id: id.rawValue) else {
+            throw try merge.graveyard.contains(id: id.rawValue)
+                ? StoreFailure.deletedRow(table: table.name, id: id)
+                : StoreFailure.unknownRow(table: table.name, id: id)
+        }
+        try apply(RowChange(id: id, operation: .delete, columns: [], values: []), to: table, stamp: stamp())
+    }
+
+    /// Brings a deleted row back, with the newest value of each field.
+    package func restore(_ tableName: String, id: RowID) throws {
+        let table = try table(tableName)
+        let merge = try writer.merge(of: table)
+        guard try merge.graveyard.contains(id: id.rawValue) else {
+            throw try merge.live.contains(id: id.rawValue)
+                ? StoreFailure.rowNotDeleted(table: table.name, id: id)
+                : StoreFailure.unknownRow(table: table.name, id: id)
+        }
+        try apply(RowChange(id: id, operation: .restore, columns: [], values: []), to: table, stamp: stamp())
+    }
+
+    /// Whether a row of this identifier lives here.
+    package func contains(_ tableName: String, id: RowID) throws -> Bool {
+        try writer.merge(of: table(tableName)).live.contains(id: id.rawValue)
+    }
+
+    private func apply(_ change: RowChange, to table: TableDescription, stamp: Stamp) throws {
+        guard table.writers == .everyNode || writer.node.role == .headOffice else {
+            throw StoreFailure.headOfficeOnly(table: table.name)
+        }
+        arena.load(change.columns, change.values)
+        let write = RowWrite(
+            id: change.id.rawValue,
+            operation: change.operation,
+            columns: change.columns,
+            stamp: stamp,
+            replacesOwnStamp: draft.contains(change.id, of: table)
+        )
+        try writer.merge(of: table).apply(write, arena)
+        draft.add(change, to: table)
+    }
+
+    /// One time for the whole transaction.
+    private func stamp() throws -> Stamp {
+        guard writer.node.isJoined else { throw StoreFailure.notJoined }
+        let time = try self.time ?? writer.tick()
+        self.time = time
+        return Stamp(time: time, origin: writer.node.origin)
+    }
+
+    private func identifier(_ wanted: RowID?, of table: TableDescription) throws -> RowID {
+        let origin = writer.node.origin
+        guard origin != .none else { throw StoreFailure.notJoined }
+        if let wanted {
+            guard wanted.origin == origin else {
+                throw StoreFailure.foreignRange(table: table.name, id: wanted, origin: origin)
+            }
+            let merge = try writer.merge(of: table)
+            guard try !merge.graveyard.contains(id: wanted.rawValue) else {
+                throw StoreFailure.deletedRow(table: table.name, id: wanted)
+            }
+            if let next = nextIdentifiers[table.number] {
+                nextIdentifiers[table.number] = max(next, wanted.rawValue + 1)
+            }
+            return wanted
+        }
+        let next = try nextIdentifiers[table.number] ?? writer.nextIdentifier(of: table)
+        guard let id = RowID(rawValue: next), id.origin == origin else {
+            throw StoreFailure.database("This node has used up its row numbers of \(table.name).")
+        }
+        nextIdentifiers[table.number] = next + 1
+        return id
+    }
+
+    // MARK: Checking
+
+    private func table(_ name: String) throws -> TableDescription {
+        guard let table = writer.schema.table(named: name) else { throw StoreFailure.unknownTable(name) }
+        return table
+    }
+
+    private func column(_ name: String, of table: TableDescription) throws -> ColumnDescription {
+        guard let column = table.column(named: name), column.number > 0 else {
+            throw StoreFailure.unknownColumn(
+                name,
+                table: table.name,
+                known: table.columns.dropFirst(3).map(\.name)
+            )
+        }
+        return column
+    }
+
+    private func check(_ value: FieldValue, for column: ColumnDescription, of table: TableDescription) throws {
+        switch value {
+        case .null:
+            return
+        case .integer(let number):
+            guard column.type.isInteger else {
+                throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "text")
+            }
+            if case .reference(let target) = column.type {
+                try checkReference(number, to: target, column: column, of: table)
+            }
+        case .text(let text):
+            guard column.type.sqlType == "TEXT" else {
+                throw StoreFailure.wrongType(
+                    column: column.name,
+                    table: table.name,
+                    expected: column.type.isInteger ? "a number" : "bytes"
+                )
+            }
+            try check(length: text.utf8.count, max: ChangeSet.textBytesMax, column, table)
+        case .blob(let bytes):
+            guard column.type == .bytes else {
+                throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "text or a number")
+            }
+            try check(length: bytes.count, max: ChangeSet.blobBytesMax, column, table)
+        }
+    }
+
+    private func check(length: Int, max: Int, _ column: ColumnDescription, _ table: TableDescription) throws {
+        guard length <= max else {
+            throw StoreFailure.fieldTooLong(column: column.name, table: table.name, bytes: length, limit: max)
+        }
+    }
+
+    private func checkReference(_ number: Int64, to target: String, column: ColumnDescription, of table: TableDescription) throws {
+        guard let id = RowID(rawValue: number) else {
+            throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "the id of a \(target)")
+        }
+        guard let targetTable = writer.schema.table(named: target) else {
+            throw StoreFailure.unknownTable(target)
+        }
+        let merge = try writer.merge(of: targetTable)
+        if try merge.live.contains(id: number) { return }
+        throw try merge.graveyard.contains(id: number)
+            ? StoreFailure.deletedRow(table: target, id: id) : StoreFailure.unknownRow(table: target, id: id)
+    }
+}
+
+extension ReplicaWriter {
+    /// The next free identifier of this node in a table, seen also after other programs' inserts.
+    func nextIdentifier(of table: TableDescription) throws -> Int64 {
+        guard let next = try Int64.fetchOne(db, sql: "SELECT \(table.name) FROM nextId") else {
+            throw StoreFailure.notJoined
+        }
+        return next
+    }
+}

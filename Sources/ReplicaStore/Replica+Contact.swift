@@ -1,0 +1,140 @@
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+/// What sessions have told, until it is written down.
+///
+/// A session tells often and a power cut may forget it: the next session tells again.
+struct ContactNotes {
+    /// Of one child, at its hub.
+    struct Child {
+        var acknowledged: LogPrefix?
+        var claimedSeq: UInt64?
+        var lastContact: UInt64?
+        var skewMilliseconds: Int64?
+        var parked: UInt64 = 0
+        var conflicts: UInt64 = 0
+        var software = ""
+        var comparison: (isEqual: Bool, at: LogPrefix)?
+        var isConnected = false
+    }
+
+    /// Of the hub, at its child.
+    struct Own {
+        var acceptedSeq: UInt64?
+        var hubPosition: UInt64?
+        var lastContact: UInt64?
+        var skewMilliseconds: Int64?
+        var comparison: (isEqual: Bool, at: LogPrefix)?
+        var isConnected = false
+    }
+
+    var own = Own()
+    private(set) var children: [UniqueID: Child] = [:]
+
+    subscript(node: UniqueID) -> Child {
+        get { children[node] ?? Child() }
+        set { children[node] = newValue }
+    }
+}
+
+extension Replica {
+    package func record(_ fact: SyncFact, of peer: SyncPeer) throws(SyncStoreFailure) {
+        let now = wallClock()
+        let mustSave = contacts.withLock { notes in
+            notes[peer.node].lastContact = now
+            switch fact {
+            case .childAcknowledged(let prefix):
+                notes[peer.node].acknowledged = prefix
+                notes[peer.node].isConnected = true
+                return false
+            case .hubAccepted(let seq, _):
+                notes.own.acceptedSeq = seq
+                notes.own.lastContact = now
+                notes.own.isConnected = true
+                return false
+            case .hubEnd(let end):
+                notes.own.hubPosition = end.position
+                notes.own.lastContact = now
+                notes.own.isConnected = true
+                return false
+            case .compared(let isEqual, let prefix):
+                notes[peer.node].comparison = (isEqual, prefix)
+                notes[peer.node].isConnected = true
+                notes.own.comparison = (isEqual, prefix)
+                notes.own.isConnected = true
+                return true
+            case .ended:
+                notes[peer.node].isConnected = false
+                notes.own.isConnected = false
+                return true
+            }
+        }
+        guard mustSave else { return }
+        try throwingStoreFailure { try self.saveContact(with: peer.node) }
+    }
+
+    /// Adds to the bytes that went over the line today.
+    package func recordTraffic(with node: [UInt8], sent: Int, received: Int) throws {
+        guard sent > 0 || received > 0 else { return }
+        let day = Int64(wallClock() / 86_400_000)
+        try withWriter { writer in
+            try writer.transaction {
+                try writer.db.execute(
+                    sql: """
+                        INSERT INTO traffic VALUES (?, ?, ?, ?) ON CONFLICT(day, node) DO UPDATE
+                        SET sent = sent + excluded.sent, received = received + excluded.received
+                        """,
+                    arguments: [day, Data(node), sent, received]
+                )
+                try writer.db.execute(sql: "DELETE FROM traffic WHERE day < ?", arguments: [day - 31])
+            }
+        }
+    }
+
+    private func saveContact(with node: UniqueID) throws {
+        let (own, child) = contacts.withLock { ($0.own, $0[node]) }
+        try withWriter { writer in
+            try writer.transaction {
+                if writer.node.role == .branch {
+                    try writer.db.execute(
+                        sql: """
+                            UPDATE localContact SET acceptedSeq = coalesce(?, acceptedSeq),
+                                lastContact = coalesce(?, lastContact), skewMilliseconds = coalesce(?, skewMilliseconds),
+                                hubPosition = coalesce(?, hubPosition),
+                                divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
+                                provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
+                            """,
+                        arguments: [
+                            own.acceptedSeq.map { Int64(clamping: $0) }, own.lastContact.map { Int64(clamping: $0) },
+                            own.skewMilliseconds, own.hubPosition.map { Int64(clamping: $0) },
+                            own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },
+                            own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },
+                        ]
+                    )
+                } else {
+                    try writer.db.execute(
+                        sql: """
+                            UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),
+                                claimedSeq = coalesce(?, claimedSeq), lastContact = coalesce(?, lastContact),
+                                skewMilliseconds = coalesce(?, skewMilliseconds), parked = ?, conflicts = ?, software = ?,
+                                divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
+                                provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
+                            WHERE node = ?
+                            """,
+                        arguments: [
+                            child.acknowledged.map { Int64(clamping: $0.position) },
+                            child.claimedSeq.map { Int64(clamping: $0) }, child.lastContact.map { Int64(clamping: $0) },
+                            child.skewMilliseconds, Int64(clamping: child.parked), Int64(clamping: child.conflicts),
+                            child.software,
+                            child.comparison?.isEqual, child.comparison.map { Int64(clamping: $0.at.position) },
+                            child.comparison?.isEqual, child.comparison.map { Int64(clamping: $0.at.position) },
+                            Data(node.bytes),
+                        ]
+                    )
+                }
+            }
+        }
+    }
+}

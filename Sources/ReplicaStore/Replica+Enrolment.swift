@@ -1,0 +1,291 @@
+import Causality
+import Crypto
+import Foundation
+import GRDB
+import SyncProtocol
+
+/// What head office hands to a new branch, once: where to call, and the secret that opens the door.
+///
+/// Printed as one line, `peyvand:NAME@HOST:PORT/SECRET`, where the last part is the token and the secret in
+/// base64url (RFC 4648, section 5).
+package struct Invitation: Hashable, Sendable {
+    package let name: String
+    /// `host:port` of head office.
+    package let address: String
+    package let token: UniqueID
+    package let secret: Key256
+
+    /// The one line.
+    package var line: String {
+        let secret = Data(token.bytes + self.secret.bytes).base64EncodedString()
+            .replacingOccurrences(of: "+", with: "-")
+            .replacingOccurrences(of: "/", with: "_")
+        return "peyvand:\(name)@\(address)/\(secret)"
+    }
+
+    init(name: String, address: String, token: UniqueID, secret: Key256) {
+        self.name = name
+        self.address = address
+        self.token = token
+        self.secret = secret
+    }
+
+    /// Reads the one line; nil when it is not whole.
+    package init?(line: String) {
+        let line = line.trimmingCharacters(in: .whitespacesAndNewlines)
+        guard line.hasPrefix("peyvand:"), let at = line.firstIndex(of: "@"), let slash = line.lastIndex(of: "/"),
+            at < slash
+        else { return nil }
+        let encoded = line[line.index(after: slash)...]
+            .replacingOccurrences(of: "-", with: "+")
+            .replacingOccurrences(of: "_", with: "/")
+        guard let bytes = Data(base64Encoded: encoded).map({ [UInt8]($0) }),
+            bytes.count == UniqueID.byteCount + Key256.byteCount,
+            let token = UniqueID(bytes: Array(bytes.prefix(UniqueID.byteCount))),
+            let secret = Key256(bytes: Array(bytes.dropFirst(UniqueID.byteCount)))
+        else { return nil }
+        self.init(
+            name: String(line[line.index(line.startIndex, offsetBy: 8)..<at]),
+            address: String(line[line.index(after: at)..<slash]),
+            token: token,
+            secret: secret
+        )
+        guard Invitation.isName(name), !address.isEmpty else { return nil }
+    }
+
+    /// Whether a text can name a node: letters of any script, digits, hyphen, dot, underscore; at most 64.
+    package static func isName(_ name: String) -> Bool {
+        (1...64).contains(name.count)
+            && name.unicodeScalars.allSatisfy {
+                CharacterSet.alphanumerics.contains($0) || "-._".unicodeScalars.contains($0)
+            }
+    }
+}
+
+/// Why nobody could be invited.
+package enum EnrolmentFailure: Error, Hashable, Sendable, CustomStringConvertible {
+    case notHeadOffice
+    case badName(String)
+    case nameTaken(String)
+    case lifetime(seconds: Int)
+
+    package var description: String {
+        switch self {
+        case .notHeadOffice: "Only head office enrols nodes; run this on head office's directory."
+        case .badName(let name):
+            "\"\(name)\" cannot name a node: use letters, digits, hyphens, dots and underscores, at most 64."
+        case .nameTaken(let name):
+            "A node named \(name) takes part already. Choose another name; `peyvand node list` shows all."
+        case .lifetime(let seconds):
+            "An invitation lasts between a minute and 7 days; \(seconds) seconds were asked for."
+        }
+    }
+}
+
+extension Replica {
+    private static let secondsMax = 7 * 24 * 3600
+    private static let wrongTriesMax = 5
+
+    /// Makes an invitation for a new node. One for the same name that nobody has used becomes worthless.
+    ///
+    /// - Parameters:
+    ///   - address: Where the new node will find head office, `host:port`.
+    ///   - randomBytes: Returns that many unpredictable bytes.
+    package func invite(
+        _ name: String,
+        address: String,
+        lifetimeSeconds: Int,
+        randomBytes: (Int) -> [UInt8]
+    ) throws -> Invitation {
+        guard Invitation.isName(name) else { throw EnrolmentFailure.badName(name) }
+        guard (60...Self.secondsMax).contains(lifetimeSeconds) else {
+            throw EnrolmentFailure.lifetime(seconds: lifetimeSeconds)
+        }
+        guard let token = UniqueID(bytes: randomBytes(UniqueID.byteCount)),
+            let secret = Key256(bytes: randomBytes(Key256.byteCount))
+        else { preconditionFailure("The random source gave another number of bytes") }
+        let now = Int64(clamping: wallClock())
+        try withWriter { writer in
+            try writer.transaction {
+                guard writer.node.role == .headOffice else { throw EnrolmentFailure.notHeadOffice }
+                let isTaken = try Bool.fetchOne(
+                    writer.db,
+                    sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",
+                    arguments: [name]
+                )
+                guard isTaken != true, writer.node.name != name else { throw EnrolmentFailure.nameTaken(name) }
+                try writer.db.execute(
+                    sql: "DELETE FROM invitation WHERE name = ? AND usedBy IS NULL",
+                    arguments: [name]
+                )
+                try writer.db.execute(
+                    sql: "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, 0, NULL)",
+                    arguments: [
+                        Data(token.bytes), Data(Self.hash(secret.bytes)), name, now,
+                        now + Int64(lifetimeSeconds) * 1000,
+                    ]
+                )
+            }
+        }
+        return Invitation(name: name, address: address, token: token, secret: secret)
+    }
+
+    /// Lets a new node in: binds the invitation to it, gives it an origin number, and writes its row in the
+    /// table of branches, all in one transaction. The same node again gets the same answer.
+    package func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {
+        try throwingStoreFailure {
+            let outcome: Result<Joined, Refusal> = try self.withWriter { writer in
+                try writer.transaction { try Self.decide(join, writer, LocalTransaction(writer, arena: FieldArena())) }
+            }
+            return try outcome.get()
+        }
+    }
+
+    private static func decide(
+        _ join: Join,
+        _ writer: ReplicaWriter,
+        _ transaction: LocalTransaction
+    ) throws -> Result<Joined, Refusal> {
+        let db = writer.db
+        guard writer.node.role == .headOffice, let organisation = writer.node.organisation.flatMap(UniqueID.init),
+            let hubNode = UniqueID(bytes: writer.node.node)
+        else {
+            return .failure(Refusal(.invitationUnknown, "This node is not a head office; it lets nobody in."))
+        }
+        let invitation = try Row.fetchOne(
+            db,
+            sql: "SELECT * FROM invitation WHERE token = ?",
+            arguments: [Data(join.tokenID.bytes)]
+        )
+        guard let invitation, (invitation["wrongTries"] as Int) < wrongTriesMax else {
+            return .failure(
+                Refusal(
+                    .invitationUnknown,
+                    "Head office does not know this invitation. Ask for a new one (`peyvand enroll NAME`)."))
+        }
+        guard [UInt8](invitation["secretHash"] as Data) == hash(join.secret.bytes) else {
+            try db.execute(
+                sql: "UPDATE invitation SET wrongTries = wrongTries + 1 WHERE token = ?",
+                arguments: [Data(join.tokenID.bytes)]
+            )
+            return .failure(
+                Refusal(.invitationUnknown, "The secret of the invitation is wrong. Copy the whole line again."))
+        }
+        let name: String = invitation["name"]
+        func joined(origin: Origin, branchRow: RowID) -> Result<Joined, Refusal> {
+            .success(
+                Joined(
+                    organisation: organisation,
+                    origin: origin,
+                    name: name,
+                    hubNode: hubNode,
+                    hubName: writer.node.name,
+                    hubOrigin: writer.node.origin,
+                    branchRow: branchRow
+                )
+            )
+        }
+        if let user = invitation["usedBy"] as Data? {
+            let known = try Row.fetchOne(
+                db,
+                sql: "SELECT origin, branchRow, keyHash FROM registeredNode WHERE node = ?",
+                arguments: [user]
+            )
+            guard [UInt8](user) == join.node.bytes, let known,
+                [UInt8](known["keyHash"] as Data) == hash(join.nodeKey.bytes),
+                let origin = Origin(rawValue: known["origin"]), let row = RowID(rawValue: known["branchRow"])
+            else {
+                return .failure(
+                    Refusal(
+                        .invitationUsed,
+                        "This invitation was used already. Ask head office for a new one (`peyvand enroll NAME`)."))
+            }
+            return joined(origin: origin, branchRow: row)
+        }
+        guard (invitation["expiresAt"] as Int64) > Int64(clamping: writer.wallClock()) else {
+            return .failure(
+                Refusal(
+                    .invitationExpired,
+                    "This invitation has expired. Ask head office for a new one (`peyvand enroll NAME`)."))
+        }
+        let last = try Int64.fetchOne(db, sql: "SELECT max(origin) FROM registeredNode") ?? 0
+        let number = max(last, Int64(writer.node.origin.rawValue)) + 1
+        guard let origin = Origin(rawValue: UInt32(clamping: number)) else {
+            return .failure(Refusal(.busy, "Head office has given away all its origin numbers."))
+        }
+        let row = try transaction.insert(
+            "branch",
+            ["name": .text(name), "origin": .integer(number), "active": .integer(1)]
+        )
+        _ = try transaction.finish()
+        try db.execute(
+            sql: """
+                INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software)
+                VALUES (?, ?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [
+                Data(join.node.bytes), name, number, Data(hash(join.nodeKey.bytes)), row.rawValue,
+                Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
+            ]
+        )
+        try db.execute(
+            sql: "UPDATE invitation SET usedBy = ? WHERE token = ?",
+            arguments: [Data(join.node.bytes), Data(join.tokenID.bytes)]
+        )
+        return joined(origin: origin, branchRow: row)
+    }
+
+    /// Makes this node what head office has said it is.
+    package func completeJoin(_ joined: Joined) throws {
+        try withWriter { writer in
+            try writer.transaction {
+                var node = writer.node
+                node.name = joined.name
+                node.organisation = joined.organisation.bytes
+                node.origin = joined.origin
+                node.branchRow = joined.branchRow
+                node.hub?.node = joined.hubNode.bytes
+                node.hub?.name = joined.hubName
+                node.hub?.origin = joined.hubOrigin
+                try writer.updateNode(node)
+            }
+        }
+    }
+
+    /// Gives a new head office its row in the table of branches.
+    package func completeHeadOffice() throws {
+        let node = self.node
+        let row = try write { transaction in
+            try transaction.insert(
+                "branch",
+                [
+                    "name": .text(node.name), "origin": .integer(Int64(node.origin.rawValue)),
+                    "active": .integer(1),
+                ]
+            )
+        }.result
+        try withWriter { writer in
+            try writer.transaction {
+                var node = writer.node
+                node.branchRow = row
+                try writer.updateNode(node)
+            }
+        }
+    }
+
+    /// The SHA-256 of a secret: what is kept of it at the other end.
+    static func hash(_ secret: [UInt8]) -> [UInt8] { [UInt8](SHA256.hash(data: secret)) }
+}
+
+/// Runs something that touches the database; what it throws becomes what a session understands.
+func throwingStoreFailure<Result>(_ body: () throws -> Result) throws(SyncStoreFailure) -> Result {
+    do {
+        return try body()
+    } catch let failure as SyncStoreFailure {
+        throw failure
+    } catch let refusal as Refusal {
+        throw .refused(refusal)
+    } catch {
+        throw .unavailable("\(StoreFailure.wrapping(error))")
+    }
+}

@@ -1,0 +1,122 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+// Full-text search over customers. The index follows the log: it remembers up to which position it knows, and
+// reads which rows the change sets after that have touched. So nothing is added to the cost of a merge.
+//
+// `customerSearch` holds `PersianText.key` of the words, `customerSearchJoined` the same without spaces, cut
+// into groups of three letters, so that a piece of a name is found however it is spaced.
+
+extension Replica {
+    /// The columns that are searched.
+    private static let searchedColumns = [
+        "name", "givenName", "familyName", "title", "nationalCode", "legalId", "mobile", "phone", "email", "city",
+        "street", "postalCode", "note", "externalKey",
+    ]
+    /// How many change sets are followed in one transaction, so that others need not wait long.
+    private static let changeSetsPerTransaction = 20
+
+    /// Finds customers whose words begin with the words of a text, best first; when there are none, customers in
+    /// whose names the text stands anywhere.
+    package func findCustomers(_ text: String, limit: Int) throws -> [RowID] {
+        try followLogForSearch()
+        let words = PersianText.key(text).split(separator: " ").map { "\"\($0)\"*" }
+        guard !words.isEmpty else { return [] }
+        return try read { reader in
+            let found = try Int64.fetchAll(
+                reader.db,
+                sql: "SELECT rowid FROM customerSearch WHERE customerSearch MATCH ? ORDER BY rank, rowid LIMIT ?",
+                arguments: [words.joined(separator: " "), limit]
+            )
+            let joined = PersianText.joined(text)
+            guard found.isEmpty, joined.count >= 3 else { return found.compactMap(RowID.init(rawValue:)) }
+            return try Int64.fetchAll(
+                reader.db,
+                sql: """
+                    SELECT rowid FROM customerSearchJoined WHERE customerSearchJoined MATCH ?
+                    ORDER BY rank, rowid LIMIT ?
+                    """,
+                arguments: ["\"\(joined)\"", limit]
+            ).compactMap(RowID.init(rawValue:))
+        }
+    }
+
+    /// Brings the index up to the end of the log.
+    package func followLogForSearch() throws {
+        try sealForeignWrites()
+        var isDone = false
+        while !isDone {
+            isDone = try withWriter { writer in
+                let known = try Int64.fetchOne(writer.db, sql: "SELECT position FROM searchState") ?? 0
+                guard known < Int64(clamping: writer.end.position) else { return true }
+                return try writer.transaction { try followLog(writer, after: known) }
+            }
+        }
+    }
+
+    private func followLog(_ writer: ReplicaWriter, after known: Int64) throws -> Bool {
+        let decompressor = ZstdDecompressor()
+        let rows = try Row.fetchAll(
+            writer.db,
+            sql: "SELECT position, body FROM log WHERE position > ? ORDER BY position LIMIT ?",
+            arguments: [known, Self.changeSetsPerTransaction]
+        )
+        guard let last = rows.last else { return true }
+        var touched: Set<Int64> = []
+        for row in rows {
+            try Self.withContent(of: row[1], position: UInt64(bitPattern: row[0] as Int64), decompressor) { reader in
+                for block in reader.blocks where block.number == TableDescription.customer.number {
+                    var cursor = block.makeCursor()
+                    while cursor.advance() { touched.insert(cursor.id) }
+                }
+            }
+        }
+        for id in touched.sorted() { try index(id, writer) }
+        try writer.db.execute(sql: "UPDATE searchState SET position = ?", arguments: [last[0] as Int64])
+        return rows.count < Self.changeSetsPerTransaction
+    }
+
+    private func index(_ id: Int64, _ writer: ReplicaWriter) throws {
+        let db = writer.db
+        try db.cachedStatement(sql: "DELETE FROM customerSearch WHERE rowid = ?").execute(arguments: [id])
+        try db.cachedStatement(sql: "DELETE FROM customerSearchJoined WHERE rowid = ?").execute(arguments: [id])
+        let columns = Self.searchedColumns.map(\.quotedName).joined(separator: ", ")
+        let select = try db.cachedStatement(sql: "SELECT \(columns) FROM customer WHERE id = ?")
+        guard let row = try Row.fetchOne(select, arguments: [id]) else { return }
+        let texts = (0..<Self.searchedColumns.count).compactMap { row[$0] as String? }
+        guard !texts.isEmpty else { return }
+        try db.cachedStatement(sql: "INSERT INTO customerSearch(rowid, words) VALUES (?, ?)")
+            .execute(arguments: [id, texts.map(PersianText.key).joined(separator: " ")])
+        let names = (0..<4).compactMap { row[$0] as String? }
+        try db.cachedStatement(sql: "INSERT INTO customerSearchJoined(rowid, joined) VALUES (?, ?)")
+            .execute(arguments: [id, names.map(PersianText.joined).joined(separator: " ")])
+    }
+
+    /// Reads the change set in a log row.
+    static func withContent<Result>(
+        of body: Data?,
+        position: UInt64,
+        _ decompressor: ZstdDecompressor,
+        _ read: (ChangeSetReader) throws -> Result
+    ) throws -> Result {
+        guard let body, let first = body.first else {
+            throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
+        }
+        var content = [UInt8](body)
+        do {
+            if first == zstdFirstByte {
+                content = try content.withUnsafeBytes {
+                    try decompressor.decompress($0, sizeMax: ChangeSet.contentBytesMax)
+                }
+            }
+            return try content.withUnsafeBytes { try read(ChangeSetReader($0)) }
+        } catch let failure as ZstdFailure {
+            throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
+        } catch let failure as ChangeSetFailure {
+            throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
+        }
+    }
+}

@@ -1,0 +1,224 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+/// What a replica knows about itself, in numbers that can be checked.
+package struct ReplicaStatus: Sendable {
+    /// One origin's progress here.
+    package struct Progress: Sendable {
+        package let origin: Origin
+        /// The name of the node that has, or had, this origin; nil when no row of `branch` tells.
+        package let node: String?
+        package let seq: UInt64
+    }
+
+    /// One replicated table.
+    package struct TableState: Sendable {
+        package let name: String
+        package let digest: DigestSum
+    }
+
+    package let node: LocalNode
+    /// The end of this node's own log.
+    package let end: LogPrefix
+    /// How much of the hub's log it has taken.
+    package let cursor: LogPrefix
+    /// Own change sets that the hub has not acknowledged, and their rows.
+    package let ahead: (changeSets: UInt64, rows: Int)
+    /// Change sets of the hub's log that are missing here, as far as the last contact told; nil before it.
+    package let behind: UInt64?
+    /// Rows that other programs have written and that are not sealed yet.
+    package let unsealedRows: Int
+    /// Milliseconds since 1970-01-01 UTC.
+    package let lastContact: UInt64?
+    /// This node's clock minus the hub's.
+    package let skewMilliseconds: Int64?
+    /// Whether a session is open now.
+    package let isConnected: Bool
+    /// The position up to which this node and its hub were last proved equal, and where they were found different.
+    package let provedEqualAt: UInt64?
+    package let divergedAt: UInt64?
+    package let vector: [Progress]
+    package let tables: [TableState]
+    package let databaseBytes: Int
+    package let walBytes: Int
+    package let freeBytes: Int
+    package let bytesToday: (sent: Int, received: Int)
+}
+
+/// What head office knows of one node.
+package struct RegisteredNodeState: Sendable {
+    package let node: UniqueID
+    package let name: String
+    package let origin: Origin
+    package let enrolledAt: UInt64
+    package let lastContact: UInt64?
+    package let isConnected: Bool
+    /// Change sets that it has announced and that are not here yet.
+    package let ahead: UInt64
+    /// Change sets of head office's log that it has not acknowledged.
+    package let behind: UInt64
+    package let skewMilliseconds: Int64?
+    package let parked: Int
+    package let conflicts: Int
+    package let software: String?
+    package let divergedAt: UInt64?
+    package let provedEqualAt: UInt64?
+    package let refusals: Int
+    package let lastRefusal: String?
+    package let bytesToday: (sent: Int, received: Int)
+}
+
+extension Replica {
+    /// Reads what `status` shows. Does not seal, so that it never waits for another program's transaction.
+    package func status() throws -> ReplicaStatus {
+        let contact = contacts.withLock { $0.own }
+        let node = self.node
+        let today = Int64(wallClock() / 86_400_000)
+        return try read { reader in
+            let db = reader.db
+            let state = try Row.fetchOne(db, sql: "SELECT * FROM localState, localContact")
+            guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
+            let last = try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1")
+            let end = last.map { LogPrefix(stored: $0[0], $0[1]) } ?? .empty
+            let cursor = LogPrefix(stored: state["cursorPosition"], state["cursorDigest"])
+            let accepted = contact.acceptedSeq.map { Int64(clamping: $0) } ?? state["acceptedSeq"] as Int64
+            let ahead =
+                node.role == .headOffice
+                ? nil
+                : try Row.fetchOne(
+                    db,
+                    sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?",
+                    arguments: [node.origin.rawValue, accepted]
+                )
+            let hubPosition = contact.hubPosition ?? (state["hubPosition"] as Int64?).map { UInt64(clamping: $0) }
+            let names = try Self.branchNames(db)
+            let vector = try Row.fetchAll(db, sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
+            let roots = try DigestBuckets.tableRoots(db)
+            return ReplicaStatus(
+                node: node,
+                end: end,
+                cursor: cursor,
+                ahead: (UInt64(clamping: (ahead?[0] as Int64?) ?? 0), (ahead?[1] as Int?) ?? 0),
+                behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
+                unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
+                lastContact: contact.lastContact ?? (state["lastContact"] as Int64?).map { UInt64(clamping: $0) },
+                skewMilliseconds: contact.skewMilliseconds ?? state["skewMilliseconds"],
+                isConnected: contact.isConnected,
+                provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
+                divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
+                vector: vector.compactMap { row in
+                    Origin(rawValue: row[0]).map {
+                        ReplicaStatus.Progress(origin: $0, node: names[$0], seq: UInt64(clamping: row[1] as Int64))
+                    }
+                },
+                tables: schema.tables.map { table in
+                    ReplicaStatus.TableState(name: table.name, digest: roots[table.number] ?? .zero)
+                },
+                databaseBytes: Self.size(of: Self.path(in: directory)),
+                walBytes: Self.size(of: Self.path(in: directory) + "-wal"),
+                freeBytes: Self.freeBytes(in: directory),
+                bytesToday: try Self.traffic(db, day: today, node: nil)
+            )
+        }
+    }
+
+    /// Reads what `fleet` shows, by origin.
+    package func registeredNodes() throws -> [RegisteredNodeState] {
+        let notes = contacts.withLock { $0 }
+        let today = Int64(wallClock() / 86_400_000)
+        return try read { reader in
+            let end = try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0
+            let rows = try Row.fetchAll(
+                reader.db,
+                sql: """
+                    SELECT registeredNode.*, coalesce(versionVector.seq, 0) AS acceptedSeq
+                    FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
+                    """
+            )
+            return try rows.compactMap { row in
+                guard let id = UniqueID(bytes: [UInt8](row["node"] as Data)),
+                    let origin = Origin(rawValue: row["origin"])
+                else { return nil }
+                let note = notes.children[id]
+                let claimed = note?.claimedSeq ?? UInt64(clamping: row["claimedSeq"] as Int64)
+                let accepted = UInt64(clamping: row["acceptedSeq"] as Int64)
+                let acknowledged = max(
+                    note?.acknowledged?.position ?? 0,
+                    UInt64(clamping: row["acknowledgedPosition"] as Int64)
+                )
+                return RegisteredNodeState(
+                    node: id,
+                    name: row["name"],
+                    origin: origin,
+                    enrolledAt: UInt64(clamping: row["enrolledAt"] as Int64),
+                    lastContact: note?.lastContact ?? (row["lastContact"] as Int64?).map { UInt64(clamping: $0) },
+                    isConnected: note?.isConnected ?? false,
+                    ahead: claimed > accepted ? claimed - accepted : 0,
+                    behind: UInt64(clamping: end) > acknowledged ? UInt64(clamping: end) - acknowledged : 0,
+                    skewMilliseconds: note?.skewMilliseconds ?? row["skewMilliseconds"],
+                    parked: (note?.parked).map { Int(clamping: $0) } ?? row["parked"],
+                    conflicts: (note?.conflicts).map { Int(clamping: $0) } ?? row["conflicts"],
+                    software: row["software"],
+                    divergedAt: (row["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
+                    provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
+                    refusals: row["refusals"],
+                    lastRefusal: row["lastRefusal"],
+                    bytesToday: try Self.traffic(reader.db, day: today, node: id.bytes)
+                )
+            }
+        }
+    }
+
+    /// The invitations that nobody has used and that have not expired: name, and when they expire.
+    package func openInvitations() throws -> [(name: String, expiresAt: UInt64)] {
+        let now = Int64(clamping: wallClock())
+        return try read { reader in
+            try Row.fetchAll(
+                reader.db,
+                sql: "SELECT name, expiresAt FROM invitation WHERE usedBy IS NULL AND expiresAt > ? ORDER BY name",
+                arguments: [now]
+            ).map { ($0[0], UInt64(clamping: $0[1] as Int64)) }
+        }
+    }
+
+    private static func branchNames(_ db: Database) throws -> [Origin: String] {
+        var names: [Origin: String] = [:]
+        for row in try Row.fetchAll(db, sql: "SELECT origin, name FROM branch WHERE origin IS NOT NULL") {
+            if let origin = Origin(rawValue: row[0]) { names[origin] = row[1] }
+        }
+        return names
+    }
+
+    private static func traffic(_ db: Database, day: Int64, node: [UInt8]?) throws -> (sent: Int, received: Int) {
+        let row = try Row.fetchOne(
+            db,
+            sql: """
+                SELECT coalesce(sum(sent), 0), coalesce(sum(received), 0) FROM traffic
+                WHERE day = ? AND (? IS NULL OR node = ?)
+                """,
+            arguments: [day, node.map { Data($0) }, node.map { Data($0) }]
+        )
+        return (row?[0] ?? 0, row?[1] ?? 0)
+    }
+
+    private static func size(of path: String) -> Int {
+        var information = stat()
+        return stat(path, &information) == 0 ? Int(information.st_size) : 0
+    }
+
+    private static func freeBytes(in directory: String) -> Int {
+        var information = statvfs()
+        guard statvfs(directory, &information) == 0 else { return 0 }
+        return Int(clamping: UInt64(information.f_bavail) * UInt64(information.f_frsize))
+    }
+}
+
+extension LogPrefix {
+    /// Reads a stored prefix.
+    init(stored position: Int64, _ digest: Int64) {
+        self.init(position: UInt64(bitPattern: position), digest: UInt64(bitPattern: digest))
+    }
+}

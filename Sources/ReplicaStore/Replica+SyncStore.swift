@@ -1,0 +1,532 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+extension Replica: SyncStore {
+    package func nowMilliseconds() -> UInt64 { wallClock() }
+
+    /// Name and version of this program, as peers see it.
+    package static let software = "peyvand 0.1.0"
+
+    // MARK: Greeting
+
+    package func childFacts() throws(SyncStoreFailure) -> Hello {
+        try throwingStoreFailure {
+            try self.withWriter { writer in
+                try writer.sealIfNeeded()
+                let node = writer.node
+                guard node.isJoined, let organisation = node.organisation.flatMap(UniqueID.init(bytes:)),
+                    let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey)
+                else { throw StoreFailure.notJoined }
+                let own = writer.vector[node.origin]
+                return Hello(
+                    schemaVersion: UInt32(self.schema.version),
+                    organisation: organisation,
+                    node: id,
+                    key: key,
+                    origin: node.origin,
+                    ownSeq: own?.seq ?? 0,
+                    ownChain: own?.chain.prefix ?? ChangeChain.empty.prefix,
+                    cursor: writer.cursor,
+                    sentAtMilliseconds: self.wallClock(),
+                    parked: 0,
+                    conflicts: 0,
+                    software: Self.software
+                )
+            }
+        }
+    }
+
+    package func decideWelcome(
+        _ hello: Hello,
+        receivedAtMilliseconds: UInt64
+    ) throws(SyncStoreFailure) -> Welcome {
+        try throwingStoreFailure {
+            try self.withWriter { writer in
+                try writer.sealIfNeeded()
+                let node = writer.node
+                guard let id = UniqueID(bytes: node.node), node.organisation == hello.organisation.bytes else {
+                    throw Refusal(
+                        .wrongOrganisation,
+                        "This head office belongs to another organisation. Check the address of the hub.")
+                }
+                let accepted = writer.vector[hello.origin]
+                do {
+                    try Self.check(hello, writer)
+                } catch let refusal as Refusal {
+                    try Self.count(refusal, of: hello, writer)
+                    throw refusal
+                }
+                let isEqualKnowledge =
+                    hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
+                self.contacts.withLock {
+                    $0[hello.node].claimedSeq = hello.ownSeq
+                    $0[hello.node].parked = hello.parked
+                    $0[hello.node].conflicts = hello.conflicts
+                    $0[hello.node].software = hello.software
+                    $0[hello.node].lastContact = receivedAtMilliseconds
+                    $0[hello.node].acknowledged = hello.cursor
+                    $0[hello.node].skewMilliseconds =
+                        Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
+                }
+                return Welcome(
+                    schemaVersion: UInt32(self.schema.version),
+                    node: id,
+                    name: node.name,
+                    origin: node.origin,
+                    acceptedSeq: accepted?.seq ?? 0,
+                    acceptedChain: accepted?.chain.prefix ?? ChangeChain.empty.prefix,
+                    end: writer.end,
+                    helloSentAtMilliseconds: hello.sentAtMilliseconds,
+                    receivedAtMilliseconds: receivedAtMilliseconds,
+                    sentAtMilliseconds: self.wallClock(),
+                    root: isEqualKnowledge ? DatabaseRoot(try writer.databaseRoot()) : nil
+                )
+            }
+        }
+    }
+
+    /// Whether a child may come in.
+    private static func check(_ hello: Hello, _ writer: ReplicaWriter) throws {
+        let registered = try Row.fetchOne(
+            writer.db,
+            sql: "SELECT name, origin, keyHash, acknowledgedPosition FROM registeredNode WHERE node = ?",
+            arguments: [Data(hello.node.bytes)]
+        )
+        guard let registered, [UInt8](registered["keyHash"] as Data) == hash(hello.key.bytes),
+            registered["origin"] as UInt32 == hello.origin.rawValue
+        else {
+            throw Refusal(
+                .unknownNode,
+                "Head office does not know this node. Enrol it (`peyvand enroll NAME`), then join.")
+        }
+        let accepted = writer.vector[hello.origin]
+        let restored =
+            "This node was restored from an older copy, or another copy of it has been here: it shows %. "
+            + "Nothing was exchanged, and nothing is lost; enrol a new node and bring its work over."
+        if hello.ownSeq < accepted?.seq ?? 0 {
+            throw Refusal(
+                .forked,
+                restored.replacingOccurrences(
+                    of: "%",
+                    with: "\(hello.ownSeq) change sets, head office holds \(accepted?.seq ?? 0) of it"))
+        }
+        if let accepted, hello.ownSeq == accepted.seq, hello.ownChain != accepted.chain.prefix {
+            throw Refusal(
+                .forked,
+                restored.replacingOccurrences(of: "%", with: "another history up to \(accepted.seq)"))
+        }
+        guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else {
+            throw Refusal(
+                .unknownCursor,
+                "Head office's log does not contain what this node has taken, up to \(hello.cursor.position). "
+                    + "Head office may have been restored from an older backup; nothing was exchanged.")
+        }
+        let acknowledged: Int64 = registered["acknowledgedPosition"]
+        if Int64(clamping: hello.cursor.position) < acknowledged {
+            throw Refusal(
+                .forked,
+                restored.replacingOccurrences(
+                    of: "%",
+                    with: "position \(hello.cursor.position), it has acknowledged \(acknowledged)"))
+        }
+    }
+
+    private static func count(_ refusal: Refusal, of hello: Hello, _ writer: ReplicaWriter) throws {
+        try writer.transaction {
+            try writer.db.execute(
+                sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?",
+                arguments: [refusal.sentence, Data(hello.node.bytes)]
+            )
+        }
+    }
+
+    package func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) {
+        try throwingStoreFailure {
+            try self.withWriter { writer in
+                let node = writer.node
+                guard node.hub?.node == welcome.node.bytes else {
+                    throw Refusal(
+                        .wrongOrganisation,
+                        "Another node answers at \(node.hub?.address ?? "") than the head office that was joined.")
+                }
+                let own = writer.vector[node.origin]?.seq ?? 0
+                let chain = try writer.chain(of: ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq))
+                guard welcome.acceptedSeq <= own, chain?.prefix == welcome.acceptedChain else {
+                    throw Refusal(
+                        .forked,
+                        "Head office holds \(welcome.acceptedSeq) change sets of this node that are not the ones "
+                            + "here (\(own)): this directory is an older copy, or another copy has been in use. "
+                            + "Nothing was exchanged.")
+                }
+                self.contacts.withLock {
+                    $0.own.acceptedSeq = welcome.acceptedSeq
+                    $0.own.hubPosition = welcome.end.position
+                    $0.own.lastContact = self.wallClock()
+                    $0.own.skewMilliseconds = -clock.offsetMilliseconds
+                }
+            }
+        }
+    }
+
+    // MARK: Reading the log
+
+    package func readOwn(
+        afterSeq: UInt64,
+        bytesMax: Int,
+        entriesMax: Int
+    ) throws(SyncStoreFailure) -> OutgoingBatch {
+        try readBatch(
+            "origin = ? AND seq > ? ORDER BY seq",
+            [Int64(node.origin.rawValue), Int64(clamping: afterSeq)],
+            stubsFor: nil,
+            bytesMax: bytesMax,
+            entriesMax: entriesMax
+        )
+    }
+
+    package func readLog(
+        afterPosition: UInt64,
+        for reader: Origin,
+        bytesMax: Int,
+        entriesMax: Int
+    ) throws(SyncStoreFailure) -> OutgoingBatch {
+        try readBatch(
+            "position > ? ORDER BY position",
+            [Int64(clamping: afterPosition)],
+            stubsFor: reader,
+            bytesMax: bytesMax,
+            entriesMax: entriesMax
+        )
+    }
+
+    /// Bodies that are smaller than this are sent plain, so that the frame compresses them together.
+    private static let togetherBytesMax = 32 << 10
+
+    private func readBatch(
+        _ condition: String,
+        _ arguments: StatementArguments,
+        stubsFor reader: Origin?,
+        bytesMax: Int,
+        entriesMax: Int
+    ) throws(SyncStoreFailure) -> OutgoingBatch {
+        try throwingStoreFailure {
+            try self.pool.read { db in
+                let cursor = try Row.fetchCursor(
+                    db,
+                    sql: "SELECT position, origin, seq, time, rows, digest, body FROM log WHERE \(condition)",
+                    arguments: arguments
+                )
+                let decompressor = ZstdDecompressor()
+                var entries: [ChangeEntry] = []
+                var first: UInt64 = 0
+                var end = LogPrefix.empty
+                var (bytes, changeSets, rows) = (0, 0, 0)
+                var isAtEnd = true
+                while let row = try cursor.next() {
+                    let position = UInt64(bitPattern: row[0] as Int64)
+                    guard let origin = Origin(rawValue: row[1]) else {
+                        throw StoreFailure.damagedLog(position: position, reason: "It names no origin.")
+                    }
+                    if entries.count >= entriesMax {
+                        isAtEnd = false
+                        break
+                    }
+                    if origin == reader {
+                        entries.append(
+                            .stub(ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64))))
+                    } else {
+                        let body = try Self.body(of: row, position: position, decompressor)
+                        if bytes + body.bytes.count > bytesMax, !entries.isEmpty {
+                            isAtEnd = false
+                            break
+                        }
+                        bytes += body.bytes.count
+                        guard let time = HybridTimestamp(packed: UInt64(bitPattern: row[3] as Int64)) else {
+                            throw StoreFailure.damagedLog(position: position, reason: "It has no time.")
+                        }
+                        entries.append(.changeSet(time: time, body: body))
+                        changeSets += 1
+                        rows += row[4] as Int
+                    }
+                    if entries.count == 1, reader != nil { first = position }
+                    if reader != nil { end = LogPrefix(position: position, digest: UInt64(bitPattern: row[5] as Int64)) }
+                }
+                return OutgoingBatch(
+                    batch: ChangeBatch(firstPosition: first, entries: entries, end: end),
+                    changeSets: changeSets,
+                    rows: rows,
+                    isAtEnd: isAtEnd
+                )
+            }
+        }
+    }
+
+    private static func body(
+        of row: Row,
+        position: UInt64,
+        _ decompressor: ZstdDecompressor
+    ) throws -> ChangeBody {
+        guard let data = row[6] as Data?, let first = data.first else {
+            throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
+        }
+        let bytes = [UInt8](data)
+        guard first == zstdFirstByte else { return ChangeBody(isCompressed: false, bytes: bytes) }
+        guard bytes.count < togetherBytesMax else { return ChangeBody(isCompressed: true, bytes: bytes) }
+        let content = try bytes.withUnsafeBytes { bytes in
+            do {
+                return try decompressor.decompress(bytes, sizeMax: ChangeSet.contentBytesMax)
+            } catch {
+                throw StoreFailure.damagedLog(position: position, reason: "\(error)")
+            }
+        }
+        // What compresses very well may be too large to go plain.
+        return content.count <= SyncLimits.standard.batchBytesMax / 2
+            ? ChangeBody(isCompressed: false, bytes: content) : ChangeBody(isCompressed: true, bytes: bytes)
+    }
+
+    /// A zstd frame begins with 0x28, content with its format.
+    static let zstdFirstByte: UInt8 = 0x28
+
+    // MARK: Applying
+
+    /// How many rows are merged in one transaction, so that local users need not wait long.
+    private static let rowsPerTransaction = 20_000
+
+    package func apply(
+        _ batches: [ChangeBatch],
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> ApplyOutcome {
+        try throwingStoreFailure {
+            let compressor = ZstdCompressor()
+            let decompressor = ZstdDecompressor()
+            var changeSets = 0
+            var rows = 0
+            var rest = batches[...]
+            while !rest.isEmpty {
+                // Decoded here, outside the writer's turn.
+                var decoded: [(batch: ChangeBatch, sets: [IncomingChangeSet])] = []
+                var decodedRows = 0
+                while let batch = rest.first, decodedRows < Self.rowsPerTransaction {
+                    let sets = try batch.entries.compactMap { entry -> IncomingChangeSet? in
+                        guard case .changeSet(let time, let body) = entry else { return nil }
+                        return try IncomingChangeSet(
+                            time: time,
+                            body: body,
+                            schema: self.schema,
+                            compressor: compressor,
+                            decompressor: decompressor
+                        )
+                    }
+                    decodedRows += sets.reduce(0) { $0 + $1.reader.rowCount }
+                    decoded.append((batch, sets))
+                    rest.removeFirst()
+                }
+                try self.withWriter { writer in
+                    try writer.transaction {
+                        for (batch, sets) in decoded {
+                            let taken =
+                                writer.node.role == .headOffice
+                                ? try writer.takeFromChild(sets, peer: peer)
+                                : try writer.takeFromHub(batch, sets)
+                            changeSets += taken.changeSets
+                            rows += taken.rows
+                        }
+                    }
+                }
+            }
+            let durable = try self.withWriterState { writer -> ApplyOutcome.Durable in
+                if writer.node.role == .branch { return .position(writer.cursor) }
+                let accepted = writer.vector[peer.origin]
+                return .seq(accepted?.seq ?? 0, chain: (accepted?.chain ?? .empty).prefix)
+            }
+            return ApplyOutcome(
+                durable: durable,
+                changeSets: changeSets,
+                rows: rows,
+                conflicts: 0,
+                parked: 0
+            )
+        }
+    }
+
+    package func currentRoot(
+        at prefix: LogPrefix,
+        child: ChangeSetID
+    ) throws(SyncStoreFailure) -> DatabaseRoot? {
+        try throwingStoreFailure {
+            try self.withWriter { writer in
+                try writer.sealIfNeeded()
+                let stands = writer.node.role == .headOffice ? writer.end : writer.cursor
+                guard stands == prefix, writer.vector[child.origin]?.seq ?? 0 == child.seq else { return nil }
+                return DatabaseRoot(try writer.databaseRoot())
+            }
+        }
+    }
+}
+
+extension DatabaseRoot {
+    init(_ sum: DigestSum) {
+        self.init(first: sum.sum1, second: sum.sum2, rows: UInt64(clamping: sum.rows))
+    }
+}
+
+extension ReplicaWriter {
+    /// The digest of this node's log at a position; nil when it is not that long.
+    func digest(at position: UInt64) throws -> UInt64? {
+        if position == 0 { return LogPrefix.empty.digest }
+        return try Int64.fetchOne(
+            db,
+            sql: "SELECT digest FROM log WHERE position = ?",
+            arguments: [Int64(clamping: position)]
+        ).map { UInt64(bitPattern: $0) }
+    }
+
+    /// The chain up to a change set that this node holds; nil when it does not.
+    func chain(of id: ChangeSetID) throws -> ChangeChain? {
+        if id.seq == 0 { return .empty }
+        if let last = vector[id.origin], last.seq == id.seq { return last.chain }
+        return try Data.fetchOne(
+            db,
+            sql: "SELECT chain FROM log WHERE origin = ? AND seq = ?",
+            arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
+        ).flatMap { ChangeChain(bytes: [UInt8]($0)) }
+    }
+
+    /// At head office: takes a branch's own work.
+    func takeFromChild(
+        _ sets: [IncomingChangeSet],
+        peer: SyncPeer
+    ) throws -> (changeSets: Int, rows: Int) {
+        var taken = (changeSets: 0, rows: 0)
+        for set in sets {
+            let header = set.reader.header
+            guard header.id.origin == peer.origin else {
+                throw Refusal(
+                    .invalidChange,
+                    "Node \(peer.origin) sent change set \(header.id), which it may not speak for.")
+            }
+            for prefix in header.context.hubs where try digest(at: prefix.position) != prefix.digest {
+                throw Refusal(
+                    .invalidChange,
+                    "Change set \(header.id) was written after position \(prefix.position) of a log that is not "
+                        + "this one.")
+            }
+            for block in set.reader.blocks {
+                if let table = schema.table(number: block.number), table.writers == .headOfficeOnly {
+                    throw Refusal(
+                        .invalidChange,
+                        "Change set \(header.id) writes \(table.name), which only head office may.")
+                }
+            }
+            if try take(set, hubPosition: nil) {
+                taken.changeSets += 1
+                taken.rows += set.reader.rowCount
+            }
+        }
+        return taken
+    }
+
+    /// At a branch: takes the next piece of the hub's log.
+    func takeFromHub(
+        _ batch: ChangeBatch,
+        _ sets: [IncomingChangeSet]
+    ) throws -> (changeSets: Int, rows: Int) {
+        var taken = (changeSets: 0, rows: 0)
+        guard batch.firstPosition <= cursor.position + 1 else {
+            throw Refusal(
+                .invalidChange,
+                "Head office sent position \(batch.firstPosition) where \(cursor.position + 1) comes next.")
+        }
+        var remaining = sets[...]
+        for (index, entry) in batch.entries.enumerated() {
+            let position = batch.firstPosition + UInt64(index)
+            let set = entry.isStub ? nil : remaining.popFirst()
+            guard position > cursor.position else { continue }
+            let id: ChangeSetID
+            if case .stub(let own) = entry {
+                id = own
+                try db.execute(
+                    sql: "UPDATE log SET hubPosition = ? WHERE origin = ? AND seq = ?",
+                    arguments: [Int64(clamping: position), Int64(own.origin.rawValue), Int64(clamping: own.seq)]
+                )
+            } else if let set {
+                id = set.reader.header.id
+                if try take(set, hubPosition: position) {
+                    taken.changeSets += 1
+                    taken.rows += set.reader.rowCount
+                }
+            } else {
+                continue
+            }
+            guard let chain = try chain(of: id) else {
+                throw Refusal(
+                    .forked,
+                    "Head office's log holds change set \(id) of this node, which is not here: this directory is "
+                        + "an older copy, or another copy has been in use. Nothing was taken.")
+            }
+            moveCursor(to: cursor.appending(id, chain: chain))
+        }
+        guard cursor.position != batch.end.position || cursor == batch.end else {
+            throw Refusal(
+                .invalidChange,
+                "Head office's log up to position \(batch.end.position) is not the one that this node has taken.")
+        }
+        return taken
+    }
+
+    /// Merges and logs one change set, unless it is held already.
+    private func take(_ set: IncomingChangeSet, hubPosition: UInt64?) throws -> Bool {
+        let header = set.reader.header
+        let last = vector[header.id.origin]
+        if let last, header.id.seq <= last.seq { return false }
+        guard header.id.seq == (last?.seq ?? 0) + 1 else {
+            throw Refusal(
+                .invalidChange,
+                "Change set \(header.id) came where \(header.id.origin):\((last?.seq ?? 0) + 1) is next.")
+        }
+        let chain = last?.chain ?? .empty
+        guard header.previousChain == chain.prefix else {
+            throw Refusal(
+                .forked,
+                "Change set \(header.id) does not continue the history of its origin that is known here.")
+        }
+        let stamp = Stamp(time: set.time, origin: header.id.origin)
+        for block in set.reader.blocks {
+            guard let table = schema.table(number: block.number) else { continue }
+            let merge = try merge(of: table)
+            var rows = block.makeCursor()
+            while rows.advance() {
+                if rows.operation == .birth, rows.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
+                    throw Refusal(
+                        .invalidChange,
+                        "Change set \(header.id) makes a \(table.name) with a number of another origin.")
+                }
+                let write = RowWrite(
+                    id: rows.id,
+                    operation: rows.operation,
+                    columns: rows.columns,
+                    stamp: stamp
+                )
+                try merge.apply(write, rows)
+            }
+        }
+        try append(
+            header.id,
+            time: set.time,
+            rows: set.reader.rowCount,
+            chain: chain.appending(content: set.content),
+            hubPosition: hubPosition,
+            body: set.body
+        )
+        return true
+    }
+}
+
+extension ChangeEntry {
+    fileprivate var isStub: Bool {
+        if case .stub = self { true } else { false }
+    }
+}

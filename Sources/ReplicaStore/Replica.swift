@@ -1,0 +1,298 @@
+import CRM
+import CSQLite
+import Causality
+import Foundation
+import GRDB
+import GRDBSQLite
+import Synchronization
+
+/// A node's replica: the SQLite file, its one writer, and any number of readers.
+///
+/// Safe to call from any thread. Writes wait for each other; reads see the last committed state and wait for
+/// nobody. Calls block, so they do not belong on an event loop.
+///
+/// - Source: the layout of the directory is `replica.db`, `lock`, `peyvand.sock`, `peyvand.toml`.
+package final class Replica: Sendable {
+    package let directory: String
+    package let schema: Schema
+    let pool: DatabasePool
+    let wallClock: @Sendable () -> UInt64
+    private let lock: NodeLock
+    /// Touched on the pool's writer queue only. Nil once the replica is closed.
+    private nonisolated(unsafe) var openWriter: ReplicaWriter?
+    private nonisolated(unsafe) let arena = FieldArena()
+    /// Pages in the write-ahead log after the last commit; written by SQLite on the writer queue.
+    private let walPages: WalPages
+    private let observers = Mutex(Observers())
+    /// What the writer has last said of the node; for everybody else.
+    private let currentNode: Mutex<LocalNode>
+    /// What sessions have told since it was last written down.
+    let contacts = Mutex(ContactNotes())
+
+    /// Format of the file; rises with each migration.
+    package static let format = 1
+    /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
+    private static let walPagesMax: Int32 = 4096
+
+    /// The replica's file in a node's directory.
+    package static func path(in directory: String) -> String { directory + "/replica.db" }
+
+    /// Whether a directory holds a node.
+    package static func exists(in directory: String) -> Bool {
+        FileManager.default.fileExists(atPath: path(in: directory))
+    }
+
+    // MARK: Opening
+
+    /// Opens the replica of a node.
+    ///
+    /// - Parameters:
+    ///   - directory: The node's directory.
+    ///   - wallClock: Milliseconds since 1970-01-01 UTC.
+    /// - Throws: ``StoreFailure/noNode(directory:)``, ``StoreFailure/inUse(directory:)``, or what the file says.
+    package static func open(
+        _ directory: String,
+        schema: Schema = .current,
+        wallClock: @escaping @Sendable () -> UInt64
+    ) throws -> Replica {
+        guard exists(in: directory) else { throw StoreFailure.noNode(directory: directory) }
+        return try Replica(directory, schema: schema, creating: nil, wallClock: wallClock)
+    }
+
+    /// Makes the replica of a new node. The directory is made if it is missing.
+    ///
+    /// - Throws: ``StoreFailure/nodeExists(directory:)`` when there is one already.
+    package static func create(
+        _ directory: String,
+        node: LocalNode,
+        schema: Schema = .current,
+        wallClock: @escaping @Sendable () -> UInt64
+    ) throws -> Replica {
+        try FileManager.default.createDirectory(
+            atPath: directory,
+            withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o750]
+        )
+        guard !exists(in: directory) else { throw StoreFailure.nodeExists(directory: directory) }
+        return try Replica(directory, schema: schema, creating: node, wallClock: wallClock)
+    }
+
+    private init(
+        _ directory: String,
+        schema: Schema,
+        creating newNode: LocalNode?,
+        wallClock: @escaping @Sendable () -> UInt64
+    ) throws {
+        guard let lock = try NodeLock(directory: directory) else {
+            throw StoreFailure.inUse(directory: directory)
+        }
+        self.lock = lock
+        self.directory = directory
+        self.schema = schema
+        self.wallClock = wallClock
+        do {
+            let path = Self.path(in: directory)
+            if newNode != nil {
+                // Made under another name, so that a crash half way leaves no node rather than half a one.
+                try Self.make(path: path, node: newNode, schema: schema)
+            }
+            pool = try DatabasePool(path: path, configuration: Self.configuration())
+            let walPages = WalPages()
+            self.walPages = walPages
+            let writer = try pool.writeWithoutTransaction { db in
+                // The pool chooses NORMAL, under which a power cut takes back what was acknowledged.
+                try db.execute(sql: "PRAGMA synchronous = FULL")
+                walPages.watch(db)
+                let migrator = Self.migrator(schema)
+                let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+                guard format <= Self.format else {
+                    throw StoreFailure.newerReplica(file: format, software: Self.format)
+                }
+                try migrator.migrate(db: db)
+                guard let node = try LocalNode.read(db) else { throw StoreFailure.noNode(directory: directory) }
+                return try ReplicaWriter(db, schema: schema, node: node, wallClock: wallClock)
+            }
+            openWriter = writer
+            currentNode = Mutex(writer.node)
+        } catch {
+            throw StoreFailure.wrapping(error)
+        }
+    }
+
+    private static func make(path: String, node: LocalNode?, schema: Schema) throws {
+        let draft = path + ".new"
+        for file in [draft, draft + "-wal", draft + "-shm"] { try? FileManager.default.removeItem(atPath: file) }
+        let queue = try DatabaseQueue(path: draft, configuration: configuration())
+        try queue.writeWithoutTransaction { db in
+            try migrator(schema).migrate(db: db)
+            try db.inTransaction {
+                try node?.save(db)
+                return .commit
+            }
+        }
+        try queue.close()
+        guard rename(draft, path) == 0 else {
+            throw StoreFailure.database("The replica could not be put at \(path). Check the directory.")
+        }
+    }
+
+    private static func configuration() -> Configuration {
+        var configuration = Configuration()
+        configuration.foreignKeysEnabled = false
+        configuration.busyMode = .timeout(10)
+        configuration.prepareDatabase { db in
+            // Triggers notice other programs; this connection's own writes carry their clocks already.
+            guard csqlite_set_triggers_enabled(UnsafeMutableRawPointer(db.sqliteConnection), 0) == SQLITE_OK,
+                csqlite_set_defensive(UnsafeMutableRawPointer(db.sqliteConnection), 1) == SQLITE_OK
+            else { throw DatabaseError(message: "SQLite does not take its settings") }
+            try db.execute(
+                sql: """
+                    PRAGMA trusted_schema = OFF;
+                    PRAGMA cell_size_check = ON;
+                    PRAGMA mmap_size = 0;
+                    PRAGMA secure_delete = FAST;
+                    PRAGMA cache_size = -65536;
+                    """
+            )
+        }
+        return configuration
+    }
+
+    private static func migrator(_ schema: Schema) -> Migrations { Migrations(schema: schema) }
+
+    // MARK: Reading and writing
+
+    /// Runs one transaction of this node's own users, durable when this returns.
+    ///
+    /// - Returns: What the closure returned, and the position of the change set it made; nil when it has
+    ///   changed nothing.
+    /// - Throws: What the closure throws, and ``StoreFailure``. Nothing of the transaction stays then.
+    package func write<Result>(
+        _ body: (LocalTransaction) throws -> Result
+    ) throws -> (result: Result, position: UInt64?) {
+        try withWriter { writer in
+            try writer.transaction {
+                let transaction = LocalTransaction(writer, arena: arena)
+                let result = try body(transaction)
+                return (result, try transaction.finish())
+            }
+        }
+    }
+
+    /// Reads one consistent state. Never waits for a writer.
+    package func read<Result>(_ body: (ReplicaReader) throws -> Result) throws -> Result {
+        do {
+            return try pool.read { try body(ReplicaReader($0, schema: schema)) }
+        } catch {
+            throw StoreFailure.wrapping(error)
+        }
+    }
+
+    /// Seals what other programs have written; observers are told if there was anything.
+    package func sealForeignWrites() throws {
+        try withWriter { try $0.sealIfNeeded() }
+    }
+
+    /// Who this node is.
+    package var node: LocalNode { currentNode.withLock { $0 } }
+
+    /// Calls `observer` after every commit that made the log longer, until the returned function is called.
+    /// It is called on the writer's queue, must be quick, and must not use the replica.
+    package func observeCommits(_ observer: @escaping @Sendable () -> Void) -> @Sendable () -> Void {
+        let number = observers.withLock { $0.add(observer) }
+        return { [weak self] in self?.observers.withLock { $0.remove(number) } }
+    }
+
+    /// Copies the write-ahead log into the file and closes it. Nothing may be called afterwards.
+    package func close() throws {
+        // Its statements must be gone before the connection can close.
+        pool.writeWithoutTransaction { _ in openWriter = nil }
+        try pool.close()
+    }
+
+    private var writer: ReplicaWriter {
+        get throws {
+            guard let openWriter else { throw StoreFailure.database("The replica is closed.") }
+            return openWriter
+        }
+    }
+
+    /// Looks at what the writer knows, in its turn.
+    func withWriterState<Result>(_ body: (ReplicaWriter) -> Result) throws -> Result {
+        try pool.writeWithoutTransaction { _ in body(try writer) }
+    }
+
+    /// Runs on the one writer; then checkpoints if it is time, and tells observers if the log has grown.
+    func withWriter<Result>(_ body: (ReplicaWriter) throws -> Result) throws -> Result {
+        try pool.writeWithoutTransaction { db in
+            let writer = try self.writer
+            let end = writer.end
+            defer {
+                if walPages.count >= Self.walPagesMax {
+                    // The only checkpointer is this connection, in its own turn (SQLite 3.40 can lose pages
+                    // when two do it). A reader may keep part of it for the next time.
+                    sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
+                    walPages.count = 0
+                }
+                currentNode.withLock { $0 = writer.node }
+                if writer.end != end {
+                    for observer in observers.withLock({ $0.all }) { observer() }
+                }
+            }
+            return try body(writer)
+        }
+    }
+}
+
+/// Who wants to know of commits.
+private struct Observers {
+    private var last = 0
+    private var byNumber: [Int: @Sendable () -> Void] = [:]
+
+    var all: [@Sendable () -> Void] { byNumber.sorted { $0.key < $1.key }.map(\.value) }
+
+    mutating func add(_ observer: @escaping @Sendable () -> Void) -> Int {
+        last += 1
+        byNumber[last] = observer
+        return last
+    }
+
+    mutating func remove(_ number: Int) { byNumber[number] = nil }
+}
+
+/// How long the write-ahead log is, told by SQLite after each commit.
+///
+/// Watching replaces SQLite's own checkpoint after every thousand pages.
+///
+/// `@unchecked Sendable`: touched on the writer's queue only.
+private final class WalPages: @unchecked Sendable {
+    var count: Int32 = 0
+
+    func watch(_ db: Database) {
+        sqlite3_wal_hook(
+            db.sqliteConnection,
+            { context, _, _, pages in
+                if let context { Unmanaged<WalPages>.fromOpaque(context).takeUnretainedValue().count = pages }
+                return SQLITE_OK
+            },
+            Unmanaged.passUnretained(self).toOpaque()
+        )
+    }
+}
+
+/// Brings a replica's file to the present format, each step in one transaction.
+struct Migrations {
+    let schema: Schema
+
+    func migrate(db: Database) throws {
+        let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+        guard format < 1 else { return }
+        try db.inTransaction(.immediate) {
+            try db.execute(sql: ReplicaSQL.localTables)
+            for table in schema.tables { try db.execute(sql: ReplicaSQL.create(table)) }
+            try db.execute(sql: ReplicaSQL.nextIdentifierView(of: schema))
+            try db.execute(sql: "PRAGMA user_version = 1")
+            return .commit
+        }
+    }
+}

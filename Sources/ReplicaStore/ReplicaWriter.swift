@@ -1,0 +1,218 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import GRDBSQLite
+import SyncProtocol
+
+/// The one writer of a replica: every change of the file goes through it, one transaction at a time.
+///
+/// It keeps in memory what each transaction needs (clock, vector, end of the log, digests), and is right as
+/// long as the node's lock is held, because nobody else writes those. Lives on the writer's queue.
+final class ReplicaWriter {
+    let db: Database
+    let schema: Schema
+    let wallClock: @Sendable () -> UInt64
+    private(set) var node: LocalNode
+    private(set) var clock = HybridLogicalClock()
+    /// The end of this node's own log.
+    private(set) var end = LogPrefix.empty
+    /// How much of the hub's log this node has taken.
+    private(set) var cursor = LogPrefix.empty
+    private(set) var vector: [Origin: (seq: UInt64, chain: ChangeChain)] = [:]
+
+    private var merges: [Int: RowMerge] = [:]
+    private let digests: DigestBuckets
+    private let compressor = ZstdCompressor()
+    private let insertLog: RawStatement
+    private let saveVector: RawStatement
+    private let saveState: RawStatement
+    private let hasPending: RawStatement
+
+    init(_ db: Database, schema: Schema, node: LocalNode, wallClock: @escaping @Sendable () -> UInt64) throws {
+        self.db = db
+        self.schema = schema
+        self.node = node
+        self.wallClock = wallClock
+        digests = try DigestBuckets(db)
+        insertLog = try RawStatement("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", in: db)
+        saveVector = try RawStatement("INSERT OR REPLACE INTO versionVector VALUES (?, ?, ?)", in: db)
+        saveState = try RawStatement("INSERT OR REPLACE INTO localState VALUES (1, ?, ?, ?)", in: db)
+        hasPending = try RawStatement("SELECT EXISTS (SELECT 1 FROM pending)", in: db)
+        try load()
+    }
+
+    /// Reads what the file says, after opening and after a failed transaction.
+    private func load() throws {
+        digests.forget()
+        if let stored = try LocalNode.read(db) { node = stored }
+        let state = try Row.fetchOne(db, sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
+        guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
+        let time = HybridTimestamp(packed: UInt64(bitPattern: state[0] as Int64)) ?? .zero
+        clock = HybridLogicalClock(latest: time)
+        cursor = LogPrefix(
+            position: UInt64(bitPattern: state[1] as Int64),
+            digest: UInt64(bitPattern: state[2] as Int64)
+        )
+        end = .empty
+        if let last = try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1") {
+            end = LogPrefix(
+                position: UInt64(bitPattern: last[0] as Int64),
+                digest: UInt64(bitPattern: last[1] as Int64)
+            )
+        }
+        vector = [:]
+        for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
+            guard let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))
+            else { throw StoreFailure.database("The version vector is damaged; restore a backup.") }
+            vector[origin] = (UInt64(bitPattern: row[1] as Int64), chain)
+        }
+    }
+
+    // MARK: Transactions
+
+    /// Runs one transaction. Writes of other programs are sealed first, before anything else happens.
+    ///
+    /// Data, log, vector, cursor, clock and digests are committed together, durably, or not at all.
+    func transaction<Result>(_ body: () throws -> Result) throws -> Result {
+        do {
+            try db.execute(sql: "BEGIN IMMEDIATE")
+            do {
+                try sealForeignWrites()
+                let result = try body()
+                try digests.flush()
+                saveState.bind(1, clock.latest.packed)
+                saveState.bind(2, cursor.position)
+                saveState.bind(3, cursor.digest)
+                try saveState.run()
+                try db.execute(sql: "COMMIT")
+                return result
+            } catch {
+                // SQLite has rolled back by itself after some errors.
+                if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+                merges = [:]
+                try load()
+                throw error
+            }
+        } catch {
+            throw StoreFailure.wrapping(error)
+        }
+    }
+
+    /// Seals what other programs wrote, in a transaction of its own if there is anything.
+    func sealIfNeeded() throws {
+        if try isForeignWritePending() { try transaction {} }
+    }
+
+    func merge(of table: TableDescription) throws -> RowMerge {
+        if let known = merges[table.number] { return known }
+        let hasher = RowHasher(organisation: node.organisation ?? [], table: table.number)
+        let made = try RowMerge(table, hasher: hasher, digests: digests, in: db)
+        merges[table.number] = made
+        return made
+    }
+
+    func addToDigest(_ change: DigestSum, table: Int, id: Int64) throws {
+        try digests.add(change, table: table, id: id)
+    }
+
+    func updateNode(_ node: LocalNode) throws {
+        try node.save(db)
+        self.node = node
+        // The organisation seeds the digests.
+        merges = [:]
+    }
+
+    /// What all live rows of all tables add up to.
+    func databaseRoot() throws -> DigestSum {
+        try digests.tableRoots(db).values.reduce(into: .zero) { $0 += $1 }
+    }
+
+    func moveCursor(to prefix: LogPrefix) { cursor = prefix }
+
+    /// Issues the time of a new change set of this node.
+    func tick(notAfter limit: UInt64 = .max) throws -> HybridTimestamp {
+        try clock.tick(wallMilliseconds: min(wallClock(), limit))
+    }
+
+    func witness(_ time: HybridTimestamp) { clock.witness(time) }
+
+    // MARK: Log
+
+    /// Appends a change set of this node's own, made from what a transaction wrote.
+    func appendOwn(_ draft: ChangeDraft, time: HybridTimestamp) throws {
+        let last = vector[node.origin]
+        let chain = last?.chain ?? .empty
+        let id = ChangeSetID(origin: node.origin, seq: (last?.seq ?? 0) + 1)
+        let header = ChangeSetHeader(
+            id: id,
+            schemaVersion: schema.version,
+            context: context,
+            previousChain: chain.prefix
+        )
+        let content: [UInt8]
+        do {
+            content = try ChangeSet(header: header, tables: draft.tables).content()
+        } catch {
+            throw StoreFailure.changeSet(error)
+        }
+        let next = content.withUnsafeBytes { chain.appending(content: $0) }
+        try append(
+            id,
+            time: time,
+            rows: draft.rowCount,
+            chain: next,
+            hubPosition: nil,
+            body: compressed(content)
+        )
+    }
+
+    /// Appends a change set that was verified and merged.
+    func append(
+        _ id: ChangeSetID,
+        time: HybridTimestamp,
+        rows: Int,
+        chain: ChangeChain,
+        hubPosition: UInt64?,
+        body: [UInt8]
+    ) throws {
+        let prefix = end.appending(id, chain: chain)
+        insertLog.bind(1, prefix.position)
+        insertLog.bind(2, Int64(id.origin.rawValue))
+        insertLog.bind(3, id.seq)
+        insertLog.bind(4, time.packed)
+        insertLog.bind(5, Int64(rows))
+        insertLog.bind(6, blob: chain.bytes)
+        insertLog.bind(7, prefix.digest)
+        if let hubPosition { insertLog.bind(8, hubPosition) }
+        insertLog.bind(9, blob: body)
+        try insertLog.run()
+        saveVector.bind(1, Int64(id.origin.rawValue))
+        saveVector.bind(2, id.seq)
+        saveVector.bind(3, blob: chain.bytes)
+        try saveVector.run()
+        vector[id.origin] = (id.seq, chain)
+        end = prefix
+        clock.witness(time)
+    }
+
+    /// The stored form of content: one zstd frame, or the content itself when that is not larger.
+    /// Their first bytes differ.
+    func compressed(_ content: [UInt8]) -> [UInt8] {
+        let frame = compressor.compress(content)
+        return frame.count < content.count ? frame : content
+    }
+
+    /// What this node has seen: its hub's log up to the cursor, or, at head office, its own.
+    private var context: CausalContext {
+        let prefix = node.role == .headOffice ? end : cursor
+        return CausalContext(lives: [], hubs: prefix == .empty ? [] : [prefix])
+    }
+
+    // MARK: Other programs
+
+    func isForeignWritePending() throws -> Bool {
+        defer { hasPending.reset() }
+        return try hasPending.step() && hasPending.integer(0) != 0
+    }
+}

@@ -1,0 +1,211 @@
+import CRM
+import Causality
+import GRDB
+import SyncProtocol
+
+/// One write to one row, wherever it comes from.
+struct RowWrite {
+    let id: Int64
+    let operation: RowOperation
+    let columns: ColumnMask
+    let stamp: Stamp
+    /// A second write of one local transaction bears the stamp of the first, and replaces it.
+    var replacesOwnStamp = false
+}
+
+/// Merges writes into the rows of one table, digests included.
+///
+/// The rule of existence: a row is one record wherever it lies. A write merges into all fields, alive or
+/// dead, each by greater stamp; then the row lies in its table if and only if its newest stamp is not a
+/// delete's. Belongs to the writer; everything happens in its transaction.
+final class RowMerge {
+    let table: TableDescription
+    let live: RowPlace
+    let graveyard: RowPlace
+    private let hasher: RowHasher
+    private let digests: DigestBuckets
+
+    init(_ table: TableDescription, hasher: RowHasher, digests: DigestBuckets, in db: Database) throws {
+        self.table = table
+        self.hasher = hasher
+        self.digests = digests
+        live = try RowPlace(table, name: table.name, in: db)
+        graveyard = try RowPlace(table, name: table.graveyard, in: db)
+    }
+
+    /// Applies one write.
+    ///
+    /// - Returns: Whether anything in the row changed; false when the write had been merged before.
+    @discardableResult
+    func apply<Fields: FieldSource>(_ write: RowWrite, _ fields: Fields) throws -> Bool {
+        // Columns of a newer schema stay in the log until this node knows them.
+        let columns = write.columns.intersection(table.allColumns)
+        if write.operation == .birth, try !graveyard.contains(id: write.id) {
+            let clock = RowClock(birth: write.stamp, columns: columns)
+            if try live.insert(id: write.id, columns: columns, fields: fields, clock: clock) {
+                try addToDigest(id: write.id, columns: columns, fields: fields, clock: clock)
+                return true
+            }
+        }
+        if let done = try merge(write, columns, fields, lyingIn: live, isAlive: true) {
+            return done
+        }
+        if let done = try merge(write, columns, fields, lyingIn: graveyard, isAlive: false) {
+            return done
+        }
+        // The row is nowhere: what is written is all that is known of it.
+        var clock = RowClock.unwritten
+        _ = clock.merge(columns, at: write.stamp)
+        if write.operation.leavesAlive {
+            _ = try live.insert(id: write.id, columns: columns, fields: fields, clock: clock)
+            try addToDigest(id: write.id, columns: columns, fields: fields, clock: clock)
+        } else {
+            _ = try graveyard.insert(id: write.id, columns: columns, fields: fields, clock: clock)
+        }
+        return true
+    }
+
+    /// Merges into the row if it lies in `place`; nil when it does not.
+    private func merge<Fields: FieldSource>(
+        _ write: RowWrite,
+        _ columns: ColumnMask,
+        _ fields: Fields,
+        lyingIn place: RowPlace,
+        isAlive: Bool
+    ) throws -> Bool? {
+        var change = DigestSum.zero
+        var won = ColumnMask()
+        var staysInPlace = true
+        var isChanged = false
+        let clock: RowClock? = try place.read(id: write.id, columns: isAlive ? columns : []) { row in
+            let before = try self.clock(in: row, at: 0, id: write.id)
+            var after = before
+            let outcome = after.merge(columns, at: write.stamp)
+            won = outcome.won
+            var decides = outcome.decidesExistence
+            if write.replacesOwnStamp {
+                outcome.lost.forEach { column in
+                    if before.stamp(ofColumn: column) == write.stamp { won.formUnion(ColumnMask(column: column)) }
+                }
+                decides = decides || before.newest == write.stamp
+            }
+            isChanged = outcome.isChanged || !won.isEmpty || decides
+            guard isChanged else { return after }
+            staysInPlace = !decides || write.operation.leavesAlive == isAlive
+            if isAlive, staysInPlace {
+                hasher.addClock(stored: row, at: 0, of: write.id, to: &change, sign: -1)
+                var index = 3
+                columns.forEach { column in
+                    if won.contains(column: column) {
+                        hasher.add(row.field(index), column: column, of: write.id, to: &change, sign: -1)
+                    }
+                    index += 1
+                }
+            }
+            return after
+        }
+        guard let clock else { return nil }
+        guard isChanged else { return false }
+        if staysInPlace {
+            try place.update(id: write.id, columns: won, fields: fields, clock: clock)
+            if isAlive {
+                addClock(clock, id: write.id, to: &change, sign: 1)
+                won.forEach { hasher.add(fields[$0], column: $0, of: write.id, to: &change, sign: 1) }
+                try digests.add(change, table: table.number, id: write.id)
+            }
+        } else if isAlive {
+            try digests.add(negative(of: contribution(ofLive: write.id)), table: table.number, id: write.id)
+            try live.move(id: write.id, to: graveyard)
+            try graveyard.update(id: write.id, columns: won, fields: fields, clock: clock)
+        } else {
+            try graveyard.move(id: write.id, to: live)
+            try live.update(id: write.id, columns: won, fields: fields, clock: clock)
+            try digests.add(contribution(ofLive: write.id), table: table.number, id: write.id)
+        }
+        return true
+    }
+
+    // MARK: Digests
+
+    /// What a live row adds to its table's sums, read from the row.
+    func contribution(ofLive id: Int64) throws -> DigestSum {
+        try live.readRow(id: id) { self.contribution(of: $0, id: id) } ?? .zero
+    }
+
+    /// What a row adds to its table's sums: its columns by number, then its clock.
+    func contribution(of row: RawStatement, id: Int64) -> DigestSum {
+        hasher.contribution(of: row, id: id, in: table)
+    }
+
+    private func addToDigest<Fields: FieldSource>(
+        id: Int64,
+        columns: ColumnMask,
+        fields: Fields,
+        clock: RowClock
+    ) throws {
+        var sum = DigestSum(rows: 1, sum1: 0, sum2: 0)
+        columns.forEach { hasher.add(fields[$0], column: $0, of: id, to: &sum, sign: 1) }
+        addClock(clock, id: id, to: &sum, sign: 1)
+        try digests.add(sum, table: table.number, id: id)
+    }
+
+    private func addClock(_ clock: RowClock, id: Int64, to sum: inout DigestSum, sign: Int64) {
+        let fields = clock.fields(baseColumnCount: table.baseColumnCount)
+        if let fields {
+            fields.withUnsafeBytes {
+                hasher.addClock(newest: clock.newest, fields: $0, of: id, to: &sum, sign: sign)
+            }
+        } else {
+            hasher.addClock(newest: clock.newest, fields: nil, of: id, to: &sum, sign: sign)
+        }
+    }
+
+    func negative(of sum: DigestSum) -> DigestSum {
+        var result = DigestSum.zero
+        result -= sum
+        return result
+    }
+
+    // MARK: Clocks
+
+    /// The clock in a row, whose columns begin at `index`.
+    func clock(in row: RawStatement, at index: Int, id: Int64) throws -> RowClock {
+        do {
+            return try RowClock(
+                newest: row.newestStamp(at: index),
+                fields: row.blob(index + 2),
+                baseColumnCount: table.baseColumnCount
+            )
+        } catch {
+            throw StoreFailure.damagedRow(table: table.name, id: id, reason: error.description)
+        }
+    }
+
+}
+
+extension RawStatement {
+    /// The newest stamp in a row whose clock begins at `index`; ``Stamp/zero`` in a row that another program
+    /// inserted and that is not sealed.
+    func newestStamp(at index: Int) -> Stamp {
+        let time = HybridTimestamp(packed: UInt64(bitPattern: integer(index))) ?? .zero
+        let origin = Origin(rawValue: UInt32(truncatingIfNeeded: integer(index + 1))) ?? .none
+        return Stamp(time: time, origin: origin)
+    }
+}
+
+extension RowHasher {
+    /// What a row adds to its table's sums: its columns by number, then its clock.
+    func contribution(of row: RawStatement, id: Int64, in table: TableDescription) -> DigestSum {
+        var sum = DigestSum(rows: 1, sum1: 0, sum2: 0)
+        for column in 1..<table.columns.count {
+            add(row.field(column), column: column, of: id, to: &sum, sign: 1)
+        }
+        addClock(stored: row, at: table.columns.count, of: id, to: &sum, sign: 1)
+        return sum
+    }
+
+    /// Adds or takes away a clock that lies in a row from `index` on.
+    func addClock(stored row: RawStatement, at index: Int, of id: Int64, to sum: inout DigestSum, sign: Int64) {
+        addClock(newest: row.newestStamp(at: index), fields: row.blob(index + 2), of: id, to: &sum, sign: sign)
+    }
+}
