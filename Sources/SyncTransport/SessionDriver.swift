@@ -1,0 +1,348 @@
+import Causality
+import Logging
+import NIOCore
+import NIOPosix
+import SyncProtocol
+import Synchronization
+
+/// How one session went.
+package struct SessionReport: Sendable {
+    /// Why it ended early; nil when it did what it should.
+    package let failure: SyncFailure?
+    package let totals: SessionTotals
+    /// Whether the hub let the child in.
+    package let wasWelcomed: Bool
+    package let duration: Duration
+}
+
+/// Performs the actions of one ``SyncSession`` on one connection.
+///
+/// Whoever learns something (the reader, a store thread, a timer) calls ``handle(_:)``, which never blocks.
+/// What is to be done goes to three queues, each emptied by one task: messages for the line, reads, and all
+/// other questions to the store. The session's own rules bound the queues of the store; the line's queue is
+/// bounded here.
+final class SessionDriver: Sendable {
+    private struct State {
+        var session: SyncSession
+        var timers: [SyncSession.Timer: Scheduled<Void>] = [:]
+        var outboundCount = 0
+        var storeWorkers = 2
+        var wasWelcomed = false
+        var failure: SyncFailure?
+        var joined: Joined?
+    }
+
+    private let state: Mutex<State>
+    private let store: any SyncStore
+    private let limits: SyncLimits
+    private let logger: Logger
+    private let channel: ByteChannel
+    /// Called when the store has let a node in. True when an older session had to end first, so that the
+    /// decision must be made again.
+    private let claim: @Sendable (SessionDriver, UniqueID) async -> Bool
+    /// Called when the session begins to stream. Must not call back.
+    private let onWelcome: @Sendable () -> Void
+    private let outbound = AsyncStream.makeStream(of: SyncMessage.self)
+    private let reads = AsyncStream.makeStream(of: ReadRequest.self)
+    private let questions = AsyncStream.makeStream(of: SyncSession.Action.self)
+    /// Opens when the store has nothing more to do for this session.
+    let storeIsIdle = Latch()
+
+    init(
+        role: SyncSession.Role,
+        channel: ByteChannel,
+        store: any SyncStore,
+        limits: SyncLimits,
+        logger: Logger,
+        claim: @escaping @Sendable (SessionDriver, UniqueID) async -> Bool = { _, _ in false },
+        onWelcome: @escaping @Sendable () -> Void = {}
+    ) {
+        state = Mutex(State(session: SyncSession(role: role, limits: limits)))
+        self.channel = channel
+        self.store = store
+        self.limits = limits
+        self.logger = logger
+        self.claim = claim
+        self.onWelcome = onWelcome
+    }
+
+    /// The answer to a join, when there was one.
+    var joined: Joined? { state.withLock { $0.joined } }
+
+    /// Holds the conversation. When the task is cancelled, what is being applied is finished and
+    /// acknowledged, and the peer hears a goodbye, before this returns.
+    func run() async -> SessionReport {
+        let start = ContinuousClock.now
+        // A task of its own, so that a cancellation reaches the session as an event instead of tearing its
+        // parts down. It cannot outlive this function, which waits for it.
+        let conversation = Task { await self.converse() }
+        await withTaskCancellationHandler {
+            await conversation.value
+        } onCancel: {
+            self.handle(.finishRequested)
+        }
+        return state.withLock { state in
+            SessionReport(
+                failure: state.failure,
+                totals: state.session.totals,
+                wasWelcomed: state.wasWelcomed,
+                duration: ContinuousClock.now - start
+            )
+        }
+    }
+
+    /// Tells the session what happened, and starts what it wants done.
+    func handle(_ event: SyncSession.Event) {
+        state.withLock { state in
+            var actions = state.session.handle(event)
+            if state.session.isPeerTrusted, !state.wasWelcomed {
+                state.wasWelcomed = true
+                onWelcome()
+            }
+            for action in actions { perform(action, &state) }
+            if state.outboundCount > limits.outboundMessagesMax {
+                actions = state.session.handle(.outboundFull(messages: state.outboundCount))
+                for action in actions { perform(action, &state) }
+            }
+        }
+    }
+
+    private func perform(_ action: SyncSession.Action, _ state: inout State) {
+        switch action {
+        case .send(let message):
+            state.outboundCount += 1
+            outbound.continuation.yield(message)
+        case .readBatch(let request):
+            reads.continuation.yield(request)
+        case .readFacts, .adoptWelcome, .decideJoin, .decideWelcome, .apply, .readRoot, .record:
+            questions.continuation.yield(action)
+        case .startTimer(let timer, let duration):
+            state.timers[timer]?.cancel()
+            state.timers[timer] = channel.channel.eventLoop.scheduleTask(in: TimeAmount(duration)) {
+                self.handle(.timerFired(timer))
+            }
+        case .joined(let joined):
+            state.joined = joined
+        case .close(let failure):
+            state.failure = failure
+            for timer in SyncSession.Timer.allCases { state.timers[timer]?.cancel() }
+            state.timers = [:]
+            outbound.continuation.finish()
+            reads.continuation.finish()
+            questions.continuation.finish()
+            // Counted from here, because a peer that does not read may hold up the last words, too.
+            let line = channel.channel
+            let cut = line.eventLoop.scheduleTask(in: TimeAmount(limits.lingerTimeout)) {
+                line.close(promise: nil)
+            }
+            line.closeFuture.whenComplete { _ in cut.cancel() }
+        }
+    }
+}
+
+// MARK: - The tasks of a session
+
+extension SessionDriver {
+    private func converse() async {
+        let stopObserving = store.observeCommits { [weak self] in self?.handle(.logGrew) }
+        defer { stopObserving() }
+        // Before the first byte is looked at; what it leads to waits in the queues.
+        handle(.linkOpened)
+        do {
+            try await channel.executeThenClose { inbound, outbound in
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask { await self.receive(inbound) }
+                    group.addTask { await self.transmit(outbound) }
+                    group.addTask { await self.answerReads() }
+                    group.addTask { await self.answerQuestions() }
+                }
+            }
+        } catch {
+            // The line was gone before it could be closed.
+            logger.debug("The connection was closed already", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Turns bytes into messages. After the session is over it drains the line, so that closing it does
+    /// not throw away the last words on their way to the peer.
+    private func receive(_ inbound: NIOAsyncChannelInboundStream<ByteBuffer>) async {
+        let codec = SyncMessageCodec(limits: limits)
+        var decoder = FrameDecoder(limits: limits)
+        do {
+            for try await buffer in inbound {
+                let status = state.withLock { ($0.session.isClosed, $0.session.isPeerTrusted) }
+                if status.0 { continue }
+                if status.1 { decoder.trustPeer() }
+                handle(.bytesReceived(buffer.readableBytes))
+                decoder.feed(buffer.readableBytesView)
+                do throws(SyncWireFailure) {
+                    while let message = try decoder.next() {
+                        handle(.received(try codec.decode(message), atMilliseconds: store.nowMilliseconds()))
+                        if state.withLock({ $0.session.isPeerTrusted }) { decoder.trustPeer() }
+                    }
+                } catch {
+                    handle(.malformed(error))
+                }
+            }
+        } catch {
+            logger.debug("The connection broke", metadata: ["error": "\(error)"])
+        }
+        handle(.linkClosed)
+    }
+
+    private func transmit(_ writer: NIOAsyncChannelOutboundWriter<ByteBuffer>) async {
+        let codec = SyncMessageCodec(limits: limits)
+        let allocator = channel.channel.allocator
+        do {
+            for await message in outbound.stream {
+                let framed = codec.encode(message)
+                for index in 0..<framed.frameCount(limits: limits) {
+                    let frame = framed.frame(index, limits: limits)
+                    var buffer = allocator.buffer(capacity: frame.header.count + frame.payload.count)
+                    buffer.writeBytes(frame.header)
+                    buffer.writeBytes(frame.payload)
+                    let count = buffer.readableBytes
+                    try await writer.write(buffer)
+                    handle(.bytesSent(count))
+                }
+                state.withLock { $0.outboundCount -= 1 }
+            }
+        } catch {
+            handle(.linkClosed)
+        }
+        // The peer gets the end of the line after the last message, and closes its side.
+        writer.finish()
+    }
+
+    private func answerReads() async {
+        for await request in reads.stream {
+            let store = store
+            let result = await StoreThreads.reads.run { () throws(SyncStoreFailure) in
+                switch request {
+                case .own(let seq, let bytesMax, let entriesMax):
+                    try store.readOwn(afterSeq: seq, bytesMax: bytesMax, entriesMax: entriesMax)
+                case .log(let position, let reader, let bytesMax, let entriesMax):
+                    try store.readLog(
+                        afterPosition: position,
+                        for: reader,
+                        bytesMax: bytesMax,
+                        entriesMax: entriesMax
+                    )
+                }
+            }
+            handle(.batchRead(result))
+        }
+        storeWorkerEnded()
+    }
+
+    private func answerQuestions() async {
+        for await question in questions.stream { await answer(question) }
+        storeWorkerEnded()
+    }
+
+    private func storeWorkerEnded() {
+        let left = state.withLock { state in
+            state.storeWorkers -= 1
+            return state.storeWorkers
+        }
+        if left == 0 { storeIsIdle.open() }
+    }
+
+    private func answer(_ question: SyncSession.Action) async {
+        let store = store
+        switch question {
+        case .readFacts:
+            handle(
+                .factsRead(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in try store.childFacts() }
+                )
+            )
+        case .adoptWelcome(let welcome, let clock):
+            handle(
+                .welcomeAdopted(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.adoptWelcome(welcome, clock: clock)
+                        return SyncSession.Nothing()
+                    }
+                )
+            )
+        case .decideJoin(let join):
+            handle(
+                .joinDecided(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.decideJoin(join)
+                    }
+                )
+            )
+        case .decideWelcome(let hello, let receivedAt):
+            await decideWelcome(hello, receivedAtMilliseconds: receivedAt)
+        case .apply(let batches, let peer):
+            handle(
+                .applied(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.apply(batches, from: peer)
+                    }
+                )
+            )
+        case .readRoot(let prefix, let child):
+            handle(
+                .rootRead(
+                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
+                        try store.currentRoot(at: prefix, child: child)
+                    }
+                )
+            )
+        case .record(let fact, let peer):
+            let result = await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                try store.record(fact, of: peer)
+            }
+            if case .failure(let failure) = result {
+                logger.warning("A fact about a peer was not noted", metadata: ["reason": "\(failure)"])
+            }
+        case .send, .readBatch, .startTimer, .joined, .close:
+            preconditionFailure("Not a question to the store")
+        }
+    }
+
+    private func decideWelcome(_ hello: Hello, receivedAtMilliseconds: UInt64) async {
+        let store = store
+        let decide = { () async -> Result<Welcome, SyncStoreFailure> in
+            await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                try store.decideWelcome(hello, receivedAtMilliseconds: receivedAtMilliseconds)
+            }
+        }
+        var result = await decide()
+        // What an older session of the node was applying may have moved what this one is told.
+        if case .success = result, await claim(self, hello.node) { result = await decide() }
+        handle(.welcomeDecided(result))
+    }
+}
+
+/// Opens once, for everybody who waits.
+final class Latch: Sendable {
+    private struct State {
+        var isOpen = false
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let state = Mutex(State())
+
+    func open() {
+        let waiting = state.withLock { state in
+            state.isOpen = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    func wait() async {
+        await withCheckedContinuation { continuation in
+            let isOpen = state.withLock { state in
+                if !state.isOpen { state.waiting.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
+    }
+}

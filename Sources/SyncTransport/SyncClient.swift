@@ -1,0 +1,194 @@
+import Causality
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import SyncProtocol
+import Synchronization
+
+/// The child's side: calls the hub.
+package final class SyncClient: Sendable {
+    /// What `status` shows of the line to the hub.
+    package struct Status: Hashable, Sendable {
+        /// Whether a session is open now.
+        package var isConnected = false
+        /// Why the last session ended; nil when it did what it should, or there was none.
+        package var lastFailure: SyncFailure?
+    }
+
+    private let store: any SyncStore
+    private let limits: SyncLimits
+    private let logger: Logger
+    private let current = Mutex(Status())
+
+    package init(store: any SyncStore, limits: SyncLimits = .standard, logger: Logger) {
+        self.store = store
+        self.limits = limits
+        self.logger = logger
+    }
+
+    /// How the line is now.
+    package var status: Status { current.withLock { $0 } }
+
+    /// Holds one session: sends and takes everything there is, compares, and leaves.
+    ///
+    /// When the task is cancelled, it leaves as soon as what is being applied is done.
+    package func sync(with hub: NodeAddress) async -> SessionReport {
+        await converse(with: hub, role: .child(isOneShot: true))
+    }
+
+    /// Keeps a session open until the task is cancelled, and calls again whenever one ended.
+    ///
+    /// - Parameters:
+    ///   - hub: Asked before every call, so that a changed address is used at the next one.
+    ///   - random: 0 to 1, for the jitter.
+    ///   - pause: Waits; throws when the task is cancelled.
+    package func stayConnected(
+        to hub: @Sendable () -> NodeAddress,
+        backoff: Backoff = Backoff(),
+        random: @Sendable () -> Double = { Double.random(in: 0...1) },
+        pause: @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
+    ) async {
+        var attempt = 0
+        while !Task.isCancelled {
+            let report = await converse(with: hub(), role: .child(isOneShot: false))
+            if Task.isCancelled { return }
+            if report.deservesQuickReturn { attempt = 0 }
+            let delay = backoff.delay(
+                attempt: attempt,
+                retryAfterSeconds: report.failure?.retryAfterSeconds,
+                random: random()
+            )
+            attempt += 1
+            logger.info("The hub is called again", metadata: ["in": "\(delay)", "attempt": "\(attempt)"])
+            do { try await pause(delay) } catch { return }
+        }
+    }
+
+    /// Shows an invitation to a hub. The same invitation with the same node and key may be shown again.
+    ///
+    /// - Throws: ``SyncFailure``; `refused` holds what the hub said.
+    package static func join(
+        _ join: Join,
+        at hub: NodeAddress,
+        limits: SyncLimits = .standard,
+        logger: Logger
+    ) async throws(SyncFailure) -> Joined {
+        let channel: ByteChannel
+        do {
+            channel = try await connect(to: hub, limits: limits)
+        } catch {
+            throw .unreachable(error.description)
+        }
+        let driver = SessionDriver(
+            role: .joiner(join),
+            channel: channel,
+            store: NoStore(),
+            limits: limits,
+            logger: logger
+        )
+        let report = await driver.run()
+        guard let joined = driver.joined else { throw report.failure ?? .linkLost }
+        return joined
+    }
+
+    private func converse(with hub: NodeAddress, role: SyncSession.Role) async -> SessionReport {
+        let channel: ByteChannel
+        do {
+            channel = try await Self.connect(to: hub, limits: limits)
+        } catch {
+            let failure = SyncFailure.unreachable(error.description)
+            current.withLock { $0 = Status(isConnected: false, lastFailure: failure) }
+            logger.info("The hub cannot be reached", metadata: ["reason": "\(error)"])
+            return SessionReport(
+                failure: failure,
+                totals: SessionTotals(),
+                wasWelcomed: false,
+                duration: .zero
+            )
+        }
+        let driver = SessionDriver(
+            role: role,
+            channel: channel,
+            store: store,
+            limits: limits,
+            logger: logger,
+            onWelcome: { self.current.withLock { $0 = Status(isConnected: true, lastFailure: nil) } }
+        )
+        let report = await driver.run()
+        current.withLock { $0 = Status(isConnected: false, lastFailure: report.failure) }
+        logger.info("The session with the hub ended", metadata: report.metadata)
+        return report
+    }
+
+    private static func connect(
+        to hub: NodeAddress,
+        limits: SyncLimits
+    ) async throws(SyncTransportFailure) -> ByteChannel {
+        let addresses = try await StoreThreads.names.run { () throws(SyncTransportFailure) in
+            try hub.resolveLoopback()
+        }.get()
+        let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .connectTimeout(TimeAmount(limits.connectTimeout))
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+        var reason = ""
+        for address in addresses {
+            do {
+                let channel = try await bootstrap.connect(to: address) { ByteChannel.prepare($0) }
+                return try await ByteChannel.take(over: channel)
+            } catch {
+                reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
+            }
+        }
+        throw .noAnswer(hub, reason: reason)
+    }
+}
+
+extension SessionReport {
+    /// Whether the line was good for something, so that the next call need not wait longer and longer. A
+    /// session that ends at once in the same way every time must not become a busy loop.
+    fileprivate var deservesQuickReturn: Bool {
+        switch failure {
+        case nil, .linkLost, .peerSilent, .peerLeft, .stopped, .peerDoesNotRead:
+            wasWelcomed
+                && (duration >= .seconds(10) || totals.sent.changeSets + totals.received.changeSets > 0)
+        case .unreachable, .greetingTimedOut, .refused, .refusedPeer, .replaced, .storeFailed, .malformed,
+            .noCommonVersion, .unexpected, .windowExceeded, .batchTooLarge, .outOfOrder,
+            .acknowledgedUnknown, .tooManyPings:
+            false
+        }
+    }
+}
+
+/// Stands in for the store of a node that does not exist yet.
+private struct NoStore: SyncStore {
+    private var failure: SyncStoreFailure { .unavailable("This node has not joined yet.") }
+
+    func nowMilliseconds() -> UInt64 { 0 }
+    func observeCommits(_ callback: @escaping @Sendable () -> Void) -> @Sendable () -> Void { {} }
+    func childFacts() throws(SyncStoreFailure) -> Hello { throw failure }
+    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) { throw failure }
+    func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined { throw failure }
+    func decideWelcome(
+        _ hello: Hello,
+        receivedAtMilliseconds: UInt64
+    ) throws(SyncStoreFailure) -> Welcome { throw failure }
+    func readOwn(
+        afterSeq: UInt64,
+        bytesMax: Int,
+        entriesMax: Int
+    ) throws(SyncStoreFailure) -> OutgoingBatch { throw failure }
+    func readLog(
+        afterPosition: UInt64,
+        for reader: Origin,
+        bytesMax: Int,
+        entriesMax: Int
+    ) throws(SyncStoreFailure) -> OutgoingBatch { throw failure }
+    func apply(_ batches: [ChangeBatch], from peer: SyncPeer) throws(SyncStoreFailure) -> ApplyOutcome {
+        throw failure
+    }
+    func currentRoot(at prefix: LogPrefix, child: ChangeSetID) throws(SyncStoreFailure) -> DatabaseRoot? {
+        throw failure
+    }
+    func record(_ fact: SyncFact, of peer: SyncPeer) throws(SyncStoreFailure) { throw failure }
+}

@@ -1,0 +1,1 @@
+../SyncProtocolTests/MemoryStore.swift

@@ -1,0 +1,1 @@
+../SyncProtocolTests/Samples.swift
