@@ -1,0 +1,110 @@
+import ArgumentParser
+import CRM
+
+/// `customer`: people and organisations.
+struct CustomerCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "customer",
+        abstract: "Customers: people and organisations.",
+        subcommands: [
+            AddCustomer.self, EditCommand<CustomerNoun>.self, ShowCustomerCommand.self,
+            ListCommand<CustomerNoun>.self, FindCustomer.self, DeleteCommand<CustomerNoun>.self,
+            RestoreCommand<CustomerNoun>.self,
+        ]
+    )
+}
+
+/// `customer add`
+private struct AddCustomer: SessionCommand {
+    static let configuration = CommandConfiguration(commandName: "add", abstract: "Record a customer.")
+
+    @OptionGroup var node: NodeOptions
+    @Option(help: "Full name.") var name: String?
+    @Option(help: "Given name.") var givenName: String?
+    @Option(help: "Family name.") var familyName: String?
+    @Option(help: "Title, such as doctor.") var title: String?
+    @Option(help: "person or organisation.") var kind: String?
+    @Option(help: "Mobile number, as people write it.") var mobile: String?
+    @Option(help: "Telephone number.") var phone: String?
+    @Option(help: "E-mail address.") var email: String?
+    @Option(help: "Province.") var province: String?
+    @Option(help: "City.") var city: String?
+    @Option(help: "Street and house.") var street: String?
+    @Option(help: "Postal code.") var postalCode: String?
+    @Option(help: "National code of a person.") var nationalCode: String?
+    @Option(help: "Legal id of an organisation.") var legalId: String?
+    @Option(help: "Birth day, Jalali or Gregorian.") var birthDay: String?
+    @Option(help: "lead, prospect, customer or lost.") var stage: String?
+    @Option(help: "A note.") var note: String?
+    @OptionGroup var fields: FieldSettings
+
+    private var inputs: [String: FieldInput] {
+        fields.inputs([
+            ("name", name), ("givenName", givenName), ("familyName", familyName), ("title", title), ("kind", kind),
+            ("mobile", mobile), ("phone", phone), ("email", email), ("province", province), ("city", city),
+            ("street", street), ("postalCode", postalCode), ("nationalCode", nationalCode), ("legalId", legalId),
+            ("birthDay", birthDay), ("stage", stage), ("note", note),
+        ])
+    }
+
+    func check(_ words: Words) throws {
+        if inputs.isEmpty { throw CommandFailure(.usage, words.nothingToAdd(.customer)) }
+    }
+
+    func run(_ session: CommandSession) async throws {
+        let request = AddRow(table: TableDescription.customer.name, fields: inputs)
+        try session.report(try await session.ask(request), .customer, text: session.words.made)
+    }
+}
+
+/// `customer find TEXT`
+private struct FindCustomer: SessionCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "find", abstract: "Find customers by words of their names, numbers or notes.")
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "Words, or their beginnings.") var text: [String]
+    @Option(help: "At most so many.") var limit = 20
+
+    func validate() throws {
+        guard (1...10_000).contains(limit) else { throw ValidationError("--limit must be 1 to 10000.") }
+    }
+
+    func run(_ session: CommandSession) async throws {
+        let rows = try await session.ask(FindCustomers(text: text.joined(separator: " "), limit: limit))
+        try RowText(session).printList(rows, .customer)
+    }
+}
+
+/// `customer show CUSTOMER`
+private struct ShowCustomerCommand: SessionCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show", abstract: "Everything about one customer: who it is, and what happened.")
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "Its id, national code or mobile number.") var customer: String
+
+    func run(_ session: CommandSession) async throws {
+        let view = try await session.ask(ShowCustomer(customer: customer))
+        try session.output.result(view, text: text(view, session))
+    }
+
+    private func text(_ view: CustomerView, _ session: CommandSession) -> String {
+        let words = session.words
+        let page = RowText(session).page(view.id, view.fields, .customer)
+        guard !view.timeline.isEmpty else { return page }
+        var table = TextTable([
+            .init(words.title("time")), .init(words.title("kind")), .init(words.title("id")),
+            .init(words.title("branch")), .init(words.title("summary"), widthMax: 60),
+            .init(words.title("amount"), .right),
+        ])
+        for event in view.timeline {
+            let time = event.day.map(words.day) ?? event.at.map(words.time) ?? ""
+            table.add([
+                .init(time), .init(words.word(event.kind)), .init(event.id), .init(event.branch ?? ""),
+                .init(event.summary ?? ""), .init(event.amount.map(words.money) ?? ""),
+            ])
+        }
+        return "\(page)\n\(words.timeline)\n\(table.rendered(session.output.style))"
+    }
+}

@@ -1,0 +1,131 @@
+import ArgumentParser
+import CRM
+import Foundation
+@preconcurrency import Rainbow
+
+/// Shows how this node is.
+struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status",
+        abstract: "How this node is, and why if it is not green. Exit: 0 green, 1 yellow, 2 red, 3 unknown."
+    )
+
+    @OptionGroup var options: NodeOptions
+
+    func run() async throws {
+        try await Health.report(options) { node, output in
+            let status = try await node.perform(ShowStatus())
+            try output.result(status, text: output.words.status(status, output.style))
+            return status.state
+        }
+    }
+}
+
+/// Shows every node that head office knows.
+struct FleetCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "fleet",
+        abstract: "Head office: one line per node. Exit: 0 all green, 1 yellow, 2 red, 3 unknown."
+    )
+
+    struct Document: Encodable {
+        let nodes: [PrintedFleetNode]
+    }
+
+    @OptionGroup var options: NodeOptions
+
+    func run() async throws {
+        try await Health.report(options) { node, output in
+            let fleet = try await node.perform(ShowFleet())
+            try output.result(Document(nodes: fleet), text: output.words.fleet(fleet, output.style))
+            return fleet.map(\.state).max() ?? .green
+        }
+    }
+}
+
+/// Shows who takes part.
+struct NodeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "node",
+        abstract: "The nodes that take part.",
+        subcommands: [List.self],
+        defaultSubcommand: List.self
+    )
+
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Head office: all nodes that were enrolled.")
+
+        @OptionGroup var options: NodeOptions
+
+        func run() async throws {
+            let settings = try options.settings()
+            let output = try options.output(settings)
+            let node = try await NodeConnection.open(settings, language: output.language)
+            let fleet = try await node.perform(ShowFleet())
+            try node.close()
+            try output.result(
+                FleetCommand.Document(nodes: fleet),
+                text: output.words.nodes(fleet, output.style)
+            )
+        }
+    }
+}
+
+/// Checks that the rows are what the writes have made them.
+struct VerifyCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "verify",
+        abstract: "Reads every row and compares with the digests. Exit: 0 right, 2 damaged, 3 unknown."
+    )
+
+    struct Document: Encodable {
+        let state: HealthState
+        let tables: [PrintedVerification]
+    }
+
+    @OptionGroup var options: NodeOptions
+
+    @Flag(help: "Recompute from the rows. This version always does.")
+    var deep = false
+
+    func run() async throws {
+        try await Health.report(options) { node, output in
+            var line = ProgressLine.onStandardError(
+                output.words.choose("Verifying", "بررسی"), isPersian: output.language == .fa)
+            let tables = try await node.perform(VerifyReplica()) { line.update(count: $0.count, total: $0.total) }
+            line.finish()
+            let state: HealthState = tables.allSatisfy(\.isRight) ? .green : .red
+            try output.result(
+                Document(state: state, tables: tables),
+                text: output.words.verification(tables, output.style)
+            )
+            return state
+        }
+    }
+}
+
+/// Commands whose exit tells how well a node is.
+enum Health {
+    /// Runs one and leaves with its exit code; with "unknown" when it could not tell.
+    static func report(
+        _ options: NodeOptions,
+        _ body: (NodeConnection, Output) async throws -> HealthState
+    ) async throws {
+        let state: HealthState
+        var language = Language.en
+        do {
+            let settings = try options.settings()
+            let output = try options.output(settings)
+            language = output.language
+            let node = try await NodeConnection.open(settings, language: output.language)
+            state = try await body(node, output)
+            try node.close()
+        } catch is ClosedOutput {
+            throw ExitCode(0)
+        } catch {
+            Terminal.write(CommandFailure(error, language: language).sentence + "\n", to: .error)
+            throw ExitCode(healthUnknownExitCode)
+        }
+        throw ExitCode(state.exitCode)
+    }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+import Foundation
+import ReplicaStore
+import SyncTransport
+
+/// The command line.
+struct Peyvand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "peyvand",
+        abstract: "Customers and activities of all branches, with a line or without.",
+        subcommands: [
+            InitCommand.self, RunCommand.self, SyncCommand.self, StatusCommand.self, FleetCommand.self,
+            EnrollCommand.self, NodeCommand.self, VerifyCommand.self,
+            CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
+            WriteCommand.self, DumpCommand.self, LogCommands.self,
+        ]
+    )
+}
+
+/// Where the process begins, and where every way of ending it is decided.
+@main
+enum Main {
+    static func main() async {
+        // A reader that goes away is noticed when writing, not by dying.
+        signal(SIGPIPE, SIG_IGN)
+        do {
+            var command = try Peyvand.parseAsRoot()
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+        } catch let failure as CommandFailure {
+            Terminal.write("peyvand: \(failure.sentence)\n", to: .error)
+            exit(failure.exit.rawValue)
+        } catch where error is StoreFailure || error is SyncTransportFailure {
+            let failure = CommandFailure(error)
+            Terminal.write("peyvand: \(failure.sentence)\n", to: .error)
+            exit(failure.exit.rawValue)
+        } catch is ClosedOutput {
+            // Whoever read it has seen enough, `dump | head` for one.
+            exit(ExitStatus.done.rawValue)
+        } catch {
+            // Help, version, and usage errors, which end with 64.
+            Peyvand.exit(withError: error)
+        }
+    }
+}

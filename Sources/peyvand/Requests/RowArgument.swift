@@ -1,0 +1,59 @@
+import CRM
+import Causality
+import ReplicaStore
+
+/// Finds the row that a person names: by its id, or by a number that only it has.
+enum RowArgument {
+    /// Returns the identifier that is meant.
+    ///
+    /// A customer can also be named by national code, legal id, or mobile number, an order by its tax number. A
+    /// written id is returned without asking whether the row is there.
+    ///
+    /// - Throws: ``CommandFailure`` when nothing has the number, or several things do.
+    static func resolve(_ typed: String, in table: TableDescription, _ reader: ReplicaReader) throws -> RowID {
+        if let id = FieldText.identifier(typed) { return id }
+        var found: Set<RowID> = []
+        var kinds: [String] = []
+        for (column, value) in candidates(typed, in: table) {
+            kinds.append(column)
+            for row in try reader.rows(table, where: column, is: .text(value), limit: 10) { found.insert(row.id) }
+        }
+        switch (found.count, kinds.isEmpty) {
+        case (1, _):
+            return found[found.startIndex]
+        case (0, true):
+            throw CommandFailure(.usage, "This names no \(table.name). Give its id, which looks like 17-4711.")
+        case (0, false):
+            throw CommandFailure(
+                .refused,
+                "No \(table.name) here has this \(kinds.joined(separator: " or ")). If it was made elsewhere, "
+                    + "synchronise and try again."
+            )
+        default:
+            let ids = found.sorted().map(\.description).joined(separator: ", ")
+            throw CommandFailure(
+                .refused,
+                "Several rows of \(table.name) have this \(kinds.joined(separator: " or ")): \(ids). Name one by its id."
+            )
+        }
+    }
+
+    /// The columns that the typed text could be in, and what would be stored there.
+    private static func candidates(_ typed: String, in table: TableDescription) -> [(column: String, value: String)] {
+        switch table.name {
+        case TableDescription.customer.name:
+            var result: [(String, String)] = []
+            if case .valid(let number) = PhoneNumber.read(typed), number.kind == .mobile {
+                result.append(("mobile", number.e164))
+            }
+            if let code = NationalCode.read(typed).value { result.append(("nationalCode", code)) }
+            if let code = LegalIdentifier.read(typed).value { result.append(("legalId", code)) }
+            return result
+        case TableDescription.salesOrder.name:
+            let text = PersianText.display(typed)
+            return text.isEmpty ? [] : [("number", text)]
+        default:
+            return []
+        }
+    }
+}

@@ -1,0 +1,370 @@
+import CRM
+import Causality
+import ReplicaStore
+
+/// How well a node is, for people and for monitoring: the exit code of `status`, `fleet` and `verify`.
+enum HealthState: String, Codable, Sendable, Comparable {
+    case green, yellow, red
+
+    var exitCode: Int32 {
+        switch self {
+        case .green: 0
+        case .yellow: 1
+        case .red: 2
+        }
+    }
+
+    static func < (left: HealthState, right: HealthState) -> Bool { left.exitCode < right.exitCode }
+}
+
+/// The exit code of `status`, `fleet` and `verify` when they cannot tell.
+let healthUnknownExitCode: Int32 = 3
+
+/// Why a node is not green.
+struct HealthReason: Codable, Sendable {
+    /// For scripts; permanent.
+    let code: String
+    /// What happened, and what to do.
+    let sentence: String
+    /// How bad it is.
+    fileprivate let state: HealthState
+
+    private enum CodingKeys: String, CodingKey { case code, sentence, state }
+}
+
+/// `status --json`.
+struct PrintedStatus: Codable, Sendable {
+    struct Node: Codable, Sendable {
+        let id: String
+        let name: String
+        let role: String
+        let origin: UInt32
+    }
+
+    struct Hub: Codable, Sendable {
+        @OrNull var name: String?
+        let address: String
+        let connected: Bool
+        @OrNull var lastContact: String?
+    }
+
+    struct Ahead: Codable, Sendable {
+        let changeSets: UInt64
+        let rows: Int
+    }
+
+    struct Behind: Codable, Sendable {
+        let changeSets: UInt64
+    }
+
+    struct Lease: Codable, Sendable {
+        let expires: String
+    }
+
+    struct Progress: Codable, Sendable {
+        let origin: UInt32
+        @OrNull var node: String?
+        let seq: UInt64
+    }
+
+    struct Stable: Codable, Sendable {
+        let position: UInt64
+    }
+
+    struct TableState: Codable, Sendable {
+        let name: String
+        let rows: Int64
+        /// 128 bits in hexadecimal: equal on nodes with equal rows.
+        let digest: String
+    }
+
+    struct Disk: Codable, Sendable {
+        let databaseBytes: Int
+        let walBytes: Int
+        let freeBytes: Int
+    }
+
+    struct Traffic: Codable, Sendable {
+        let sent: Int
+        let received: Int
+    }
+
+    let node: Node
+    let software: String
+    let state: HealthState
+    let reasons: [HealthReason]
+    @OrNull var hub: Hub?
+    let position: UInt64
+    let ahead: Ahead
+    @OrNull var behind: Behind?
+    @OrNull var skewMilliseconds: Int64?
+    let parked: Int
+    let conflicts: Int
+    let duplicates: Int
+    @OrNull var lease: Lease?
+    let vector: [Progress]
+    let stable: Stable
+    let tables: [TableState]
+    let disk: Disk
+    let bytesToday: Traffic
+    /// Rows that other programs have written and that are not part of a change set yet.
+    let unsealed: Int
+    /// The position up to which this node and its hub were last proved equal.
+    @OrNull var provedEqualAt: UInt64?
+}
+
+/// Reads how this node is.
+struct ShowStatus: NodeRequest {
+    static let name = "status"
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedStatus {
+        let status = try node.replica.status()
+        let fleet = status.node.role == .headOffice ? try node.replica.registeredNodes() : []
+        let reasons = HealthReason.all(of: status)
+        return PrintedStatus(
+            node: PrintedStatus.Node(
+                id: hexadecimal(status.node.node),
+                name: status.node.name,
+                role: status.node.role.rawValue,
+                origin: status.node.origin.rawValue
+            ),
+            software: Replica.software,
+            state: reasons.map(\.state).max() ?? .green,
+            reasons: reasons,
+            hub: status.node.hub.map { hub in
+                PrintedStatus.Hub(
+                    name: hub.name,
+                    address: hub.address,
+                    connected: status.isConnected,
+                    lastContact: status.lastContact.flatMap(rfc3339)
+                )
+            },
+            position: status.end.position,
+            ahead: PrintedStatus.Ahead(changeSets: status.ahead.changeSets, rows: status.ahead.rows),
+            behind: status.behind.map { PrintedStatus.Behind(changeSets: $0) },
+            skewMilliseconds: status.skewMilliseconds,
+            parked: 0,
+            conflicts: 0,
+            duplicates: 0,
+            lease: nil,
+            vector: status.vector.map {
+                PrintedStatus.Progress(origin: $0.origin.rawValue, node: $0.node, seq: $0.seq)
+            },
+            stable: PrintedStatus.Stable(
+                position: fleet.map { status.end.position - min($0.behind, status.end.position) }.min()
+                    ?? status.end.position
+            ),
+            tables: status.tables.map {
+                PrintedStatus.TableState(name: $0.name, rows: $0.digest.rows, digest: $0.digest.hexadecimal)
+            },
+            disk: PrintedStatus.Disk(
+                databaseBytes: status.databaseBytes,
+                walBytes: status.walBytes,
+                freeBytes: status.freeBytes
+            ),
+            bytesToday: PrintedStatus.Traffic(sent: status.bytesToday.sent, received: status.bytesToday.received),
+            unsealed: status.unsealedRows,
+            provedEqualAt: status.provedEqualAt
+        )
+    }
+}
+
+/// One line of `fleet`.
+struct PrintedFleetNode: Codable, Sendable {
+    let id: String
+    let name: String
+    let origin: UInt32
+    let role: String
+    let state: HealthState
+    let reasons: [HealthReason]
+    let connected: Bool
+    @OrNull var lastContact: String?
+    let ahead: PrintedStatus.Behind
+    let behind: PrintedStatus.Behind
+    @OrNull var skewMilliseconds: Int64?
+    let parked: Int
+    let conflicts: Int
+    @OrNull var software: String?
+    @OrNull var lease: PrintedStatus.Lease?
+    let bytesToday: PrintedStatus.Traffic
+    let enrolledAt: String
+}
+
+/// Reads what head office knows of every node.
+struct ShowFleet: NodeRequest {
+    static let name = "fleet"
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedFleetNode] {
+        guard node.replica.node.role == .headOffice else {
+            throw CommandFailure(
+                .refused, "Only head office sees the fleet. Use `peyvand status` for this node.")
+        }
+        try node.replica.sealForeignWrites()
+        return try node.replica.registeredNodes().map { known in
+            let reasons = HealthReason.all(of: known)
+            return PrintedFleetNode(
+                id: known.node.description,
+                name: known.name,
+                origin: known.origin.rawValue,
+                role: LocalNode.Role.branch.rawValue,
+                state: reasons.map(\.state).max() ?? .green,
+                reasons: reasons,
+                connected: known.isConnected,
+                lastContact: known.lastContact.flatMap(rfc3339),
+                ahead: PrintedStatus.Behind(changeSets: known.ahead),
+                behind: PrintedStatus.Behind(changeSets: known.behind),
+                skewMilliseconds: known.skewMilliseconds,
+                parked: known.parked,
+                conflicts: known.conflicts,
+                software: known.software,
+                lease: nil,
+                bytesToday: PrintedStatus.Traffic(sent: known.bytesToday.sent, received: known.bytesToday.received),
+                enrolledAt: rfc3339(known.enrolledAt) ?? ""
+            )
+        }
+    }
+}
+
+// MARK: - What is not green
+
+extension HealthReason {
+    /// From how many milliseconds on a clock is said to be wrong.
+    private static let skewMillisecondsMax: UInt64 = 2000
+    private static let freeBytesLow = 1 << 30
+    private static let freeBytesCritical = 64 << 20
+
+    fileprivate static func all(of status: ReplicaStatus) -> [HealthReason] {
+        var reasons: [HealthReason] = []
+        func add(_ state: HealthState, _ code: String, _ sentence: String) {
+            reasons.append(HealthReason(code: code, sentence: sentence, state: state))
+        }
+        if !status.node.isJoined {
+            add(.red, "notJoined", "This node has not joined its organisation. Finish `peyvand init --join`.")
+        }
+        if let position = status.divergedAt {
+            add(
+                .red,
+                "diverged",
+                "At position \(position) the tables differed from head office's. Run `peyvand verify` on both."
+            )
+        }
+        if status.freeBytes < freeBytesCritical {
+            add(.red, "diskFull", "Only \(status.freeBytes >> 20) MiB of disk are free. Free some space now.")
+        } else if status.freeBytes < freeBytesLow {
+            add(.yellow, "diskLow", "Only \(status.freeBytes >> 20) MiB of disk are free. Free some space soon.")
+        }
+        if status.node.role == .branch, status.node.isJoined {
+            if status.lastContact == nil {
+                add(.yellow, "neverContacted", "Head office was never reached. Run `peyvand sync`.")
+            }
+            if status.ahead.changeSets > 0 {
+                add(
+                    .yellow,
+                    "unsent",
+                    "\(counted(status.ahead.changeSets, "change set")) with \(counted(status.ahead.rows, "row")) "
+                        + "exist only here. Run `peyvand sync`."
+                )
+            }
+            if let behind = status.behind, behind > 0 {
+                add(
+                    .yellow,
+                    "unreceived",
+                    "\(counted(behind, "change set")) of head office have not been received. Run `peyvand sync`."
+                )
+            }
+        }
+        if status.unsealedRows > 0 {
+            add(
+                .yellow,
+                "unsealed",
+                "\(counted(status.unsealedRows, "row")) written by other programs will be taken up by the next "
+                    + "command that writes, or by `peyvand sync`."
+            )
+        }
+        if let reason = skew(status.skewMilliseconds, "this node's clock") { reasons.append(reason) }
+        return reasons
+    }
+
+    fileprivate static func all(of node: RegisteredNodeState) -> [HealthReason] {
+        var reasons: [HealthReason] = []
+        func add(_ state: HealthState, _ code: String, _ sentence: String) {
+            reasons.append(HealthReason(code: code, sentence: sentence, state: state))
+        }
+        if let position = node.divergedAt {
+            add(.red, "diverged", "At position \(position) its tables differed. Run `peyvand verify` there and here.")
+        }
+        if let sentence = node.lastRefusal {
+            add(.red, "refused", "Its last call was refused: \(sentence)")
+        }
+        if node.lastContact == nil {
+            add(.yellow, "neverContacted", "It has joined and never synchronised.")
+        }
+        if node.ahead > 0 {
+            add(.yellow, "unsent", "It holds \(counted(node.ahead, "change set")) that are not here yet.")
+        }
+        if node.behind > 0 {
+            add(.yellow, "unreceived", "It has not received \(counted(node.behind, "change set")) of head office.")
+        }
+        if let reason = skew(node.skewMilliseconds, "its clock") { reasons.append(reason) }
+        return reasons
+    }
+
+    private static func skew(_ milliseconds: Int64?, _ whose: String) -> HealthReason? {
+        guard let milliseconds, milliseconds.magnitude >= skewMillisecondsMax else { return nil }
+        let seconds = (milliseconds.magnitude + 500) / 1000
+        return HealthReason(
+            code: "clockSkew",
+            sentence: "At the last contact \(whose) was \(seconds) s \(milliseconds > 0 ? "ahead of" : "behind") "
+                + "head office's. Set the clock.",
+            state: .yellow
+        )
+    }
+}
+
+private func counted(_ number: some BinaryInteger, _ noun: String) -> String {
+    number == 1 ? "1 \(noun)" : "\(number) \(noun)s"
+}
+
+private func rfc3339(_ milliseconds: UInt64) -> String? {
+    CivilTime.rfc3339(ofMilliseconds: Int64(clamping: milliseconds))
+}
+
+func hexadecimal(_ bytes: [UInt8]) -> String {
+    bytes.reduce(into: "") { $0 += String($1 >> 4, radix: 16) + String($1 & 15, radix: 16) }
+}
+
+// MARK: - Verify
+
+/// One table of `verify --json`.
+struct PrintedVerification: Codable, Sendable {
+    let id: String
+    let name: String
+    let rows: Int64
+    let digest: String
+    let isRight: Bool
+    let differingBuckets: Int
+    /// Some of the rows among which the damaged ones are.
+    let suspects: [String]
+}
+
+/// Reads all rows and holds them against the digests.
+struct VerifyReplica: NodeRequest {
+    static let name = "verify"
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedVerification] {
+        let tables = try node.replica.verify { done, total in
+            try? progress(ProgressReport(count: done, total: total))
+        }
+        return tables.map {
+            PrintedVerification(
+                id: $0.name,
+                name: $0.name,
+                rows: $0.counted.rows,
+                digest: $0.counted.hexadecimal,
+                isRight: $0.isRight,
+                differingBuckets: $0.differingBuckets.count,
+                suspects: $0.suspects.map(\.description)
+            )
+        }
+    }
+}

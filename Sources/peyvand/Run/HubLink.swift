@@ -1,0 +1,74 @@
+import Foundation
+import Logging
+import ReplicaStore
+import ServiceLifecycle
+import SyncTransport
+import Synchronization
+
+/// A branch's line to its hub while the node runs: one session, kept open and opened again; or, when somebody
+/// asks for it, one complete exchange in between.
+///
+/// There is never more than one session: the exchange waits until the standing one has left.
+final class HubLink: Service {
+    private let client: SyncClient
+    private let hub: @Sendable () -> NodeAddress
+    /// Somebody waits for one complete exchange.
+    private struct Request {
+        let timeout: Duration?
+        let answer: CheckedContinuation<SessionReport, Never>
+    }
+
+    private let requests = AsyncStream.makeStream(of: Request.self)
+
+    init(client: SyncClient, hub: @escaping @Sendable () -> NodeAddress) {
+        self.client = client
+        self.hub = hub
+    }
+
+    /// Holds sessions until the service is stopped; leaves the hub in order then.
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            var requests = self.requests.stream.makeAsyncIterator()
+            while !Task.isCancelled {
+                let standing = Task { await self.client.stayConnected(to: self.hub) }
+                let request = await withTaskCancellationHandler {
+                    await requests.next()
+                } onCancel: {
+                    standing.cancel()
+                }
+                standing.cancel()
+                await standing.value
+                guard let request else { return }
+                request.answer.resume(returning: await self.client.sync(with: self.hub(), timeout: request.timeout))
+            }
+        }
+    }
+
+    /// Exchanges everything there is, once.
+    ///
+    /// - Parameter timeout: After that the session leaves; what was exchanged stays.
+    func syncNow(timeout: Duration?) async -> SessionReport {
+        await withCheckedContinuation { answer in
+            _ = requests.continuation.yield(Request(timeout: timeout, answer: answer))
+        }
+    }
+}
+
+extension SyncClient {
+    /// One session that leaves after a while, done or not; what was exchanged stays.
+    func sync(with hub: NodeAddress, timeout: Duration?) async -> SessionReport {
+        let session = Task { await sync(with: hub) }
+        let watchdog = timeout.map { limit in
+            Task {
+                try await Task.sleep(for: limit)
+                session.cancel()
+            }
+        }
+        defer { watchdog?.cancel() }
+        return await withTaskCancellationHandler {
+            await session.value
+        } onCancel: {
+            session.cancel()
+        }
+    }
+}

@@ -1,0 +1,32 @@
+import Foundation
+import Logging
+import ServiceLifecycle
+import Synchronization
+import UnixSignals
+
+/// The settings of a running node. On SIGHUP the file is read again.
+final class LiveSettings: Service {
+    private let current: Mutex<Settings>
+    private let logger: Logger
+
+    init(_ settings: Settings, logger: Logger) {
+        current = Mutex(settings)
+        self.logger = logger
+    }
+
+    var value: Settings { current.withLock { $0 } }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            for await _ in await UnixSignalsSequence(trapping: .sighup) {
+                do {
+                    let read = try Settings(data: self.value.directory)
+                    self.current.withLock { $0 = read }
+                    self.logger.info("Settings were read again. A changed listen address counts from the next start.")
+                } catch {
+                    self.logger.error("Settings stay as they were", metadata: ["reason": "\(error)"])
+                }
+            }
+        }
+    }
+}

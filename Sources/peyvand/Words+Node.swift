@@ -1,0 +1,236 @@
+import CRM
+import Foundation
+import ReplicaStore
+@preconcurrency import Rainbow
+
+// What the commands about nodes say.
+
+extension Words {
+    func madeHeadOffice(_ name: String, _ directory: String) -> String {
+        choose(
+            "Made head office \(name) in \(directory). Start it with `peyvand run`, invite branches with "
+                + "`peyvand enroll`.\n",
+            "دفتر مرکزی \(name) در \(directory) ساخته شد. با `peyvand run` راه بیندازید و با `peyvand enroll` دعوت کنید.\n"
+        )
+    }
+
+    func joined(_ node: LocalNode, _ sync: PrintedSync) -> String {
+        choose(
+            "\(node.name) has joined as number \(node.origin).\n",
+            "\(node.name) با شمارهٔ \(number(node.origin.rawValue)) پیوست.\n"
+        ) + synchronised(sync)
+    }
+
+    func synchronised(_ sync: PrintedSync) -> String {
+        let seconds = String(format: "%.1f", Double(sync.milliseconds) / 1000)
+        guard sync.result == "ok" else {
+            return choose("Not synchronised. ", "همگام نشد. ") + (sync.reason ?? "") + "\n"
+        }
+        return choose(
+            "Synchronised in \(seconds) s: sent \(flow(sync.sent)), received \(flow(sync.received)).\n",
+            "در \(digits(seconds)) ثانیه همگام شد: فرستاده \(flow(sync.sent))، گرفته \(flow(sync.received)).\n"
+        )
+    }
+
+    private func flow(_ flow: PrintedSync.Flow) -> String {
+        let bytes = amount(bytes: flow.bytes)
+        return choose(
+            "\(flow.changeSets) change sets with \(flow.rows) rows (\(bytes))",
+            "\(number(flow.changeSets)) تغییر با \(number(flow.rows)) ردیف (\(bytes))"
+        )
+    }
+
+    func running(_ name: String, _ address: String?) -> String {
+        guard let address else { return choose("\(name) is running.", "\(name) کار می‌کند.") }
+        return choose(
+            "\(name) is running and listens on \(address).",
+            "\(name) کار می‌کند و روی \(address) گوش می‌دهد."
+        )
+    }
+
+    func stoppedRunning(_ name: String) -> String {
+        choose("\(name) has stopped.", "\(name) ایستاد.")
+    }
+
+    // MARK: Status
+
+    func status(_ status: PrintedStatus, _ style: ConsoleStyle) -> String {
+        var table = TextTable([TextTable.Column(""), TextTable.Column("")])
+        func add(_ english: String, _ persian: String, _ value: String) {
+            table.add(choose(english, persian), value)
+        }
+        add("node", "گره", "\(status.node.name) (\(choose(status.node.role, role(status.node.role))), \(number(status.node.origin)))")
+        if let hub = status.hub {
+            let connected = hub.connected ? choose("connected", "وصل") : choose("not connected", "وصل نیست")
+            add("head office", "دفتر مرکزی", "\(hub.name ?? "?") \(hub.address), \(connected)")
+            add("last contact", "آخرین تماس", hub.lastContact.map(time) ?? choose("never", "هرگز"))
+            add(
+                "ahead",
+                "نفرستاده",
+                choose(
+                    "\(status.ahead.changeSets) change sets, \(status.ahead.rows) rows",
+                    "\(number(status.ahead.changeSets)) تغییر، \(number(status.ahead.rows)) ردیف"
+                )
+            )
+            add(
+                "behind",
+                "نگرفته",
+                status.behind.map { choose("\($0.changeSets) change sets", "\(number($0.changeSets)) تغییر") }
+                    ?? choose("not known", "معلوم نیست")
+            )
+            add("clock skew", "اختلاف ساعت", status.skewMilliseconds.map { "\(number($0)) ms" } ?? "-")
+        }
+        add("log position", "جای دفتر", number(status.position))
+        if status.hub != nil {
+            add(
+                "proved equal at",
+                "برابری ثابت در",
+                status.provedEqualAt.map { number($0) } ?? choose("not yet", "هنوز نه")
+            )
+        }
+        add(
+            "disk",
+            "دیسک",
+            choose(
+                "\(amount(bytes: status.disk.databaseBytes)), log \(amount(bytes: status.disk.walBytes)), "
+                    + "free \(amount(bytes: status.disk.freeBytes))",
+                "\(amount(bytes: status.disk.databaseBytes))، آزاد \(amount(bytes: status.disk.freeBytes))"
+            )
+        )
+        add(
+            "line today",
+            "خط امروز",
+            choose(
+                "sent \(amount(bytes: status.bytesToday.sent)), received \(amount(bytes: status.bytesToday.received))",
+                "فرستاده \(amount(bytes: status.bytesToday.sent))، گرفته \(amount(bytes: status.bytesToday.received))"
+            )
+        )
+        var tables = TextTable([
+            TextTable.Column(choose("table", "جدول")), TextTable.Column(choose("rows", "ردیف"), .right),
+            TextTable.Column(choose("digest", "چکیده")),
+        ])
+        for state in status.tables { tables.add(state.name, number(state.rows), state.digest) }
+        return health(status.state, style) + reasons(status.reasons) + table.rendered(style) + "\n"
+            + tables.rendered(style)
+    }
+
+    func fleet(_ nodes: [PrintedFleetNode], _ style: ConsoleStyle) -> String {
+        guard !nodes.isEmpty else {
+            return choose("No node has joined yet. `peyvand enroll NAME` invites one.\n", "هنوز گرهی نپیوسته است.\n")
+        }
+        var table = TextTable([
+            TextTable.Column(choose("node", "گره")), TextTable.Column("#", .right),
+            TextTable.Column(choose("state", "حال")), TextTable.Column(choose("last contact", "آخرین تماس")),
+            TextTable.Column(choose("ahead", "نفرستاده"), .right), TextTable.Column(choose("behind", "نگرفته"), .right),
+            TextTable.Column(choose("skew ms", "اختلاف"), .right), TextTable.Column(choose("parked", "مانده"), .right),
+            TextTable.Column(choose("conflicts", "تعارض"), .right), TextTable.Column(choose("today", "امروز"), .right),
+            TextTable.Column(choose("software", "نرم‌افزار")),
+        ])
+        for node in nodes {
+            table.add([
+                TextTable.Cell(node.name), TextTable.Cell(number(node.origin)),
+                TextTable.Cell(word(of: node.state), colour: Self.colour(of: node.state)),
+                TextTable.Cell(
+                    (node.connected ? choose("now", "اکنون") : nil)
+                        ?? node.lastContact.map(time) ?? choose("never", "هرگز")
+                ),
+                TextTable.Cell(number(node.ahead.changeSets)), TextTable.Cell(number(node.behind.changeSets)),
+                TextTable.Cell(node.skewMilliseconds.map { number($0) } ?? "-"),
+                TextTable.Cell(number(node.parked)), TextTable.Cell(number(node.conflicts)),
+                TextTable.Cell(amount(bytes: node.bytesToday.sent + node.bytesToday.received)),
+                TextTable.Cell(node.software ?? "-"),
+            ])
+        }
+        let notes = nodes.filter { !$0.reasons.isEmpty }.map { node in
+            node.reasons.map { "\(node.name): \($0.sentence)\n" }.joined()
+        }
+        return table.rendered(style) + notes.joined()
+    }
+
+    func nodes(_ nodes: [PrintedFleetNode], _ style: ConsoleStyle) -> String {
+        guard !nodes.isEmpty else { return fleet(nodes, style) }
+        var table = TextTable([
+            TextTable.Column(choose("node", "گره")), TextTable.Column("#", .right),
+            TextTable.Column(choose("role", "نقش")), TextTable.Column(choose("enrolled", "پیوسته در")),
+            TextTable.Column(choose("last contact", "آخرین تماس")), TextTable.Column("id"),
+        ])
+        for node in nodes {
+            table.add(
+                node.name,
+                number(node.origin),
+                choose(node.role, role(node.role)),
+                time(node.enrolledAt),
+                node.lastContact.map(time) ?? choose("never", "هرگز"),
+                node.id
+            )
+        }
+        return table.rendered(style)
+    }
+
+    func verification(_ tables: [PrintedVerification], _ style: ConsoleStyle) -> String {
+        var table = TextTable([
+            TextTable.Column(choose("table", "جدول")), TextTable.Column(choose("rows", "ردیف"), .right),
+            TextTable.Column(choose("digest", "چکیده")), TextTable.Column(choose("result", "نتیجه")),
+        ])
+        var notes = ""
+        for state in tables {
+            table.add([
+                TextTable.Cell(state.name), TextTable.Cell(number(state.rows)), TextTable.Cell(state.digest),
+                state.isRight
+                    ? TextTable.Cell(choose("right", "درست"), colour: .green)
+                    : TextTable.Cell(choose("DIFFERENT", "نادرست"), colour: .red),
+            ])
+            if !state.isRight {
+                notes += choose(
+                    "\(state.name): rows do not add up to what was written, in \(state.differingBuckets) of 4096 "
+                        + "parts. Among these rows: \(state.suspects.joined(separator: ", ")). Check the disk, and "
+                        + "restore a backup.\n",
+                    "\(state.name): ردیف‌ها با آنچه نوشته شده نمی‌خوانند: \(state.suspects.joined(separator: "، ")).\n"
+                )
+            }
+        }
+        return table.rendered(style) + notes
+    }
+
+    // MARK: Pieces
+
+    private func health(_ state: HealthState, _ style: ConsoleStyle) -> String {
+        style.painted(word(of: state), Self.colour(of: state)) + "\n"
+    }
+
+    private func reasons(_ reasons: [HealthReason]) -> String {
+        reasons.map { "- \($0.sentence)\n" }.joined()
+    }
+
+    private func word(of state: HealthState) -> String {
+        switch state {
+        case .green: choose("green", "سبز")
+        case .yellow: choose("yellow", "زرد")
+        case .red: choose("red", "سرخ")
+        }
+    }
+
+    private static func colour(of state: HealthState) -> NamedColor {
+        switch state {
+        case .green: .green
+        case .yellow: .yellow
+        case .red: .red
+        }
+    }
+
+    private func role(_ role: String) -> String { role == "branch" ? "شعبه" : "دفتر مرکزی" }
+
+    private func digits(_ text: String) -> String { PersianText.persianDigits(text) }
+
+    /// A number of bytes in the unit that suits it.
+    private func amount(bytes: Int) -> String {
+        let text: String =
+            switch bytes {
+            case ..<1024: "\(bytes) B"
+            case ..<(1 << 20): String(format: "%.1f KiB", Double(bytes) / 1024)
+            case ..<(1 << 30): String(format: "%.1f MiB", Double(bytes) / Double(1 << 20))
+            default: String(format: "%.1f GiB", Double(bytes) / Double(1 << 30))
+            }
+        return isPersian ? digits(text) : text
+    }
+}

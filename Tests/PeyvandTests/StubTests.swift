@@ -1,0 +1,2 @@
+import Testing
+@Suite("stub") struct StubTests { @Test func stub() {} }
