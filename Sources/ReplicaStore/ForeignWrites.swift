@@ -72,11 +72,17 @@ extension ReplicaWriter {
         let columns = before == nil ? table.allColumns : table.completed(changed)
         var values: [FieldValue] = []
         columns.forEach { values.append(after.values[$0]) }
+        // Other programs need not know when a row was made.
+        let isCreationUnknown = operation == .birth && after.values[createdAtColumn].isNull
+        if isCreationUnknown { values[0] = .integer(Int64(clamping: stamp.time.milliseconds)) }
 
         var clock = before?.clock ?? .unwritten
         _ = clock.merge(columns, at: stamp)
         let place = after.isAlive ? merge.live : merge.graveyard
-        try place.update(id: id.rawValue, columns: [], fields: FieldArena.empty, clock: clock)
+        let written = isCreationUnknown ? ColumnMask(column: createdAtColumn) : []
+        let fields = FieldArena()
+        fields.load(written, isCreationUnknown ? [values[0]] : [])
+        try place.update(id: id.rawValue, columns: written, fields: fields, clock: clock)
         if let before, before.isAlive {
             try addToDigest(merge.negative(of: before.contribution), table: table.number, id: id.rawValue)
         }
@@ -91,7 +97,7 @@ extension ReplicaWriter {
         guard let before else { return }
         let merge = try merge(of: table)
         let place = isAlive ? merge.live : merge.graveyard
-        try place.update(id: id.rawValue, columns: [], fields: FieldArena.empty, clock: before.clock)
+        try place.update(id: id.rawValue, columns: [], fields: FieldArena(), clock: before.clock)
     }
 
     private func snapshot(
@@ -115,7 +121,5 @@ extension ReplicaWriter {
     }
 }
 
-extension FieldArena {
-    /// No fields at all.
-    fileprivate static var empty: FieldArena { FieldArena() }
-}
+/// Every table's second column; the first that a birth carries.
+private let createdAtColumn = 1

@@ -18,6 +18,8 @@ struct ContactNotes {
         var software = ""
         var comparison: (isEqual: Bool, at: LogPrefix)?
         var isConnected = false
+        /// Bytes on the line that are not in the table yet.
+        var unsaved = (sent: 0, received: 0)
     }
 
     /// Of the hub, at its child.
@@ -47,24 +49,23 @@ extension Replica {
             switch fact {
             case .childAcknowledged(let prefix):
                 notes[peer.node].acknowledged = prefix
-                notes[peer.node].isConnected = true
                 return false
             case .hubAccepted(let seq, _):
                 notes.own.acceptedSeq = seq
                 notes.own.lastContact = now
-                notes.own.isConnected = true
                 return false
             case .hubEnd(let end):
                 notes.own.hubPosition = end.position
                 notes.own.lastContact = now
-                notes.own.isConnected = true
                 return false
             case .compared(let isEqual, let prefix):
                 notes[peer.node].comparison = (isEqual, prefix)
-                notes[peer.node].isConnected = true
                 notes.own.comparison = (isEqual, prefix)
-                notes.own.isConnected = true
                 return true
+            case .traffic(let sent, let received):
+                notes[peer.node].unsaved.sent += sent
+                notes[peer.node].unsaved.received += received
+                return false
             case .ended:
                 notes[peer.node].isConnected = false
                 notes.own.isConnected = false
@@ -75,9 +76,11 @@ extension Replica {
         try throwingStoreFailure { try self.saveContact(with: peer.node) }
     }
 
-    /// Adds to the bytes that went over the line today.
-    package func recordTraffic(with node: [UInt8], sent: Int, received: Int) throws {
-        guard sent > 0 || received > 0 else { return }
+    private func saveContact(with node: UniqueID) throws {
+        let (own, child) = contacts.withLock { notes in
+            defer { notes[node].unsaved = (0, 0) }
+            return (notes.own, notes[node])
+        }
         let day = Int64(wallClock() / 86_400_000)
         try withWriter { writer in
             try writer.transaction {
@@ -86,17 +89,9 @@ extension Replica {
                         INSERT INTO traffic VALUES (?, ?, ?, ?) ON CONFLICT(day, node) DO UPDATE
                         SET sent = sent + excluded.sent, received = received + excluded.received
                         """,
-                    arguments: [day, Data(node), sent, received]
+                    arguments: [day, Data(node.bytes), child.unsaved.sent, child.unsaved.received]
                 )
                 try writer.db.execute(sql: "DELETE FROM traffic WHERE day < ?", arguments: [day - 31])
-            }
-        }
-    }
-
-    private func saveContact(with node: UniqueID) throws {
-        let (own, child) = contacts.withLock { ($0.own, $0[node]) }
-        try withWriter { writer in
-            try writer.transaction {
                 if writer.node.role == .branch {
                     try writer.db.execute(
                         sql: """
@@ -119,6 +114,7 @@ extension Replica {
                             UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),
                                 claimedSeq = coalesce(?, claimedSeq), lastContact = coalesce(?, lastContact),
                                 skewMilliseconds = coalesce(?, skewMilliseconds), parked = ?, conflicts = ?, software = ?,
+                                lastRefusal = NULL,
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
                             WHERE node = ?

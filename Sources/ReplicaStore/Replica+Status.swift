@@ -74,7 +74,8 @@ package struct RegisteredNodeState: Sendable {
 extension Replica {
     /// Reads what `status` shows. Does not seal, so that it never waits for another program's transaction.
     package func status() throws -> ReplicaStatus {
-        let contact = contacts.withLock { $0.own }
+        let notes = contacts.withLock { $0 }
+        let contact = notes.own
         let node = self.node
         let today = Int64(wallClock() / 86_400_000)
         return try read { reader in
@@ -120,7 +121,7 @@ extension Replica {
                 databaseBytes: Self.size(of: Self.path(in: directory)),
                 walBytes: Self.size(of: Self.path(in: directory) + "-wal"),
                 freeBytes: Self.freeBytes(in: directory),
-                bytesToday: try Self.traffic(db, day: today, node: nil)
+                bytesToday: try Self.traffic(db, day: today, node: nil, notes)
             )
         }
     }
@@ -166,7 +167,7 @@ extension Replica {
                     provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                     refusals: row["refusals"],
                     lastRefusal: row["lastRefusal"],
-                    bytesToday: try Self.traffic(reader.db, day: today, node: id.bytes)
+                    bytesToday: try Self.traffic(reader.db, day: today, node: id, notes)
                 )
             }
         }
@@ -192,16 +193,26 @@ extension Replica {
         return names
     }
 
-    private static func traffic(_ db: Database, day: Int64, node: [UInt8]?) throws -> (sent: Int, received: Int) {
+    /// The bytes of a day with one node, or with all; those that are not in the table yet included.
+    private static func traffic(
+        _ db: Database,
+        day: Int64,
+        node: UniqueID?,
+        _ notes: ContactNotes
+    ) throws -> (sent: Int, received: Int) {
+        let bytes = node.map { Data($0.bytes) }
         let row = try Row.fetchOne(
             db,
             sql: """
                 SELECT coalesce(sum(sent), 0), coalesce(sum(received), 0) FROM traffic
                 WHERE day = ? AND (? IS NULL OR node = ?)
                 """,
-            arguments: [day, node.map { Data($0) }, node.map { Data($0) }]
+            arguments: [day, bytes, bytes]
         )
-        return (row?[0] ?? 0, row?[1] ?? 0)
+        let unsaved = notes.children.filter { node == nil || $0.key == node }.map(\.value.unsaved)
+        return (
+            unsaved.reduce(row?[0] ?? 0) { $0 + $1.sent }, unsaved.reduce(row?[1] ?? 0) { $0 + $1.received }
+        )
     }
 
     private static func size(of path: String) -> Int {

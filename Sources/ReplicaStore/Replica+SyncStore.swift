@@ -68,6 +68,7 @@ extension Replica: SyncStore {
                     $0[hello.node].software = hello.software
                     $0[hello.node].lastContact = receivedAtMilliseconds
                     $0[hello.node].acknowledged = hello.cursor
+                    $0[hello.node].isConnected = true
                     $0[hello.node].skewMilliseconds =
                         Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 }
@@ -165,6 +166,7 @@ extension Replica: SyncStore {
                     $0.own.acceptedSeq = welcome.acceptedSeq
                     $0.own.hubPosition = welcome.end.position
                     $0.own.lastContact = self.wallClock()
+                    $0.own.isConnected = true
                     $0.own.skewMilliseconds = -clock.offsetMilliseconds
                 }
             }

@@ -206,7 +206,11 @@ package final class Replica: Sendable {
     /// Copies the write-ahead log into the file and closes it. Nothing may be called afterwards.
     package func close() throws {
         // Its statements must be gone before the connection can close.
-        pool.writeWithoutTransaction { _ in openWriter = nil }
+        pool.writeWithoutTransaction { db in
+            openWriter = nil
+            // A reader that closes last would leave the write-ahead log behind.
+            sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil)
+        }
         try pool.close()
     }
 

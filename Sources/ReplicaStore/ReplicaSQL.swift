@@ -133,13 +133,15 @@ enum ReplicaSQL {
     /// The view that gives other programs, and this one, the identifier of the next row.
     static func nextIdentifierView(of schema: Schema) -> String {
         let columns = schema.tables.map { table in
-            let range = "id > origin << \(RowID.counterBits) AND id < (origin + 1) << \(RowID.counterBits)"
+            // Named in full: a replicated table may have a column `origin` of its own, as `branch` has.
+            let bits = RowID.counterBits
+            let range = "id > localNode.origin << \(bits) AND id < (localNode.origin + 1) << \(bits)"
             return """
-                max(coalesce((SELECT max(id) FROM \(table.name) WHERE \(range)), origin << 43),
+                max(coalesce((SELECT max(id) FROM \(table.name) WHERE \(range)), localNode.origin << \(bits)),
                     coalesce((SELECT max(id) FROM \(table.graveyard) WHERE \(range)), 0)) + 1 AS \(table.name)
                 """
         }
-        return "CREATE VIEW nextId AS SELECT \(columns.joined(separator: ", ")) FROM localNode WHERE origin > 0;"
+        return "CREATE VIEW nextId AS SELECT \(columns.joined(separator: ", ")) FROM localNode WHERE localNode.origin > 0;"
     }
 
     private static func columnDefinitions(of table: TableDescription, first: String?) -> String {

@@ -111,6 +111,8 @@ package struct SyncSession: Sendable {
     package private(set) var totals = SessionTotals()
     private let limits: SyncLimits
     private var state = State.idle
+    /// What of the bytes in ``totals`` the store has been told.
+    private var bytesTold = (sent: 0, received: 0)
     /// A commit that came before there was a stream to tell.
     private var hasGrown = false
 
@@ -503,7 +505,7 @@ extension SyncSession {
         ])
     }
 
-    private func beat(_ stream: inout Stream) -> Step {
+    private mutating func beat(_ stream: inout Stream) -> Step {
         stream.silentHeartbeats =
             stream.bytesHeard >= limits.heartbeatBytesMin ? 0 : stream.silentHeartbeats + 1
         stream.bytesHeard = 0
@@ -512,7 +514,7 @@ extension SyncSession {
         if stream.silentHeartbeats >= limits.silentHeartbeatsMax {
             return .end([], .peerSilent(during: limits.heartbeat * limits.silentHeartbeatsMax))
         }
-        var actions: [Action] = [.startTimer(.heartbeat, limits.heartbeat)]
+        var actions: [Action] = [.startTimer(.heartbeat, limits.heartbeat)] + traffic(of: stream.peer)
         if stream.heartbeats.isMultiple(of: 2) { actions.append(.send(.ping(nonce: stream.heartbeats))) }
         return .goOn(actions)
     }
@@ -611,9 +613,21 @@ extension SyncSession {
         if let failure, failure.isViolation {
             actions.append(.send(.bye(reason: failure.description)))
         }
-        if let peer { actions.append(.record(.ended(failure), of: peer)) }
+        if let peer {
+            actions += traffic(of: peer)
+            actions.append(.record(.ended(failure), of: peer))
+        }
         state = .closed
         return actions + [.close(failure)]
+    }
+
+    /// Tells the store of the bytes that it has not been told of.
+    private mutating func traffic(of peer: SyncPeer) -> [Action] {
+        let sent = totals.sent.bytes - bytesTold.sent
+        let received = totals.received.bytes - bytesTold.received
+        guard sent > 0 || received > 0 else { return [] }
+        bytesTold = (totals.sent.bytes, totals.received.bytes)
+        return [.record(.traffic(sentBytes: sent, receivedBytes: received), of: peer)]
     }
 
     private mutating func refuse(_ refusal: Refusal) -> [Action] {
