@@ -16,19 +16,25 @@ package struct EntryWarning: Hashable, Sendable {
 
 extension EntryWarning: CustomStringConvertible {
     /// The sentence in English.
-    package var description: String {
+    package var description: String { "\(column): \(reason)" }
+
+    /// The sentence in Persian.
+    package var persian: String { "\(column): \(persianReason)" }
+
+    /// The sentence in English, without the name of the field.
+    package var reason: String {
         switch cause {
-        case .fault(let fault): "\(column): \(fault) The value was kept as typed."
-        case .areaCodeAssumed(let code): "\(column): the area code \(code) of this branch was put before the number."
+        case .fault(let fault): "\(fault) The value was kept as typed."
+        case .areaCodeAssumed(let code): "The area code \(code) of this branch was put before the number."
         }
     }
 
-    /// The sentence in Persian.
-    package var persian: String {
+    /// The sentence in Persian, without the name of the field.
+    package var persianReason: String {
         switch cause {
-        case .fault(let fault): "\(column): \(fault.persian) مقدار همان‌گونه که نوشته شد نگه داشته شد."
+        case .fault(let fault): "\(fault.persian) مقدار همان‌گونه که نوشته شد نگه داشته شد."
         case .areaCodeAssumed(let code):
-            "\(column): پیش‌شمارهٔ \(PersianText.persianDigits(code)) این شعبه پیش از شماره گذاشته شد."
+            "پیش‌شمارهٔ \(PersianText.persianDigits(code)) این شعبه پیش از شماره گذاشته شد."
         }
     }
 }
@@ -78,7 +84,10 @@ package enum FieldEntry {
     private static func phone(_ text: String, column: String, branchAreaCode: String?) -> Reading {
         let reading = PhoneNumber.read(text, branchAreaCode: branchAreaCode)
         guard let number = reading.value else {
-            return Reading(value: .text(PersianText.foldDigits(text)), warning: warning(reading.fault, column))
+            return Reading(
+                value: .text(PersianText.foldDigits(text)),
+                warning: warning(reading.fault, column)
+            )
         }
         // An extension has no field of its own here, so it stays behind the number, where it is read again.
         let stored = number.extension.map { "\(number.e164) ext \($0)" } ?? number.e164

@@ -96,6 +96,10 @@ package enum FieldText {
             guard let milliseconds = instant(text) else { throw fail(.notAnInstant) }
             return .integer(milliseconds)
         case .day:
+            // As replicas and most files write it.
+            if let days = CivilTime.days(ofDay: text), daysOfGregorianEntry.contains(days) {
+                return .text(text)
+            }
             do {
                 return .text(try JalaliCalendar.read(text))
             } catch {
@@ -152,6 +156,13 @@ package enum FieldText {
         return RowID(printed: String(String.UnicodeScalarView(text)))
     }
 
+    /// The days of the Gregorian years that people may type; earlier years are Jalali.
+    private static let daysOfGregorianEntry: Range<Int> = {
+        let years = JalaliCalendar.gregorianYears
+        let first = CivilTime.days(year: years.lowerBound, month: 1, day: 1) ?? 0
+        return first..<(CivilTime.days(year: years.upperBound + 1, month: 1, day: 1) ?? first)
+    }()
+
     private static func word(_ typed: String, of known: [String]) -> String? {
         known.first { $0 == typed } ?? known.first { $0.lowercased() == typed.lowercased() }
     }
@@ -197,6 +208,7 @@ package enum FieldText {
 
     /// Reads a whole number: a sign, digits with separators between groups of three, perhaps a fraction of zeros.
     private static func number(_ text: String) -> Number {
+        if let value = Int64(text) { return .value(value) }
         var isNegative = false
         var digits: [UInt8] = []
         /// Digits since the last separator; nil before the first one.

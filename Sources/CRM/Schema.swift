@@ -70,6 +70,9 @@ package struct TableDescription: Hashable, Sendable {
     /// How many columns the table had in its first schema; see ``RowClock``.
     package let baseColumnCount: Int
 
+    /// The columns that a new row made by a person must have.
+    package let requiredColumns: ColumnMask
+
     private let numbersByName: [String: Int]
     /// Per column number, all columns that are written when it is: itself, and those of its group.
     private let groupMasks: [ColumnMask]
@@ -80,6 +83,9 @@ package struct TableDescription: Hashable, Sendable {
         self.writers = writers
         self.columns = columns
         self.baseColumnCount = baseColumnCount
+        requiredColumns = columns.filter(\.isRequired).reduce(into: []) {
+            $0.formUnion(ColumnMask(column: $1.number))
+        }
         numbersByName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0.number) })
         groupMasks = columns.map { column in
             columns.reduce(into: ColumnMask(column: column.number)) { mask, other in
@@ -103,7 +109,7 @@ package struct TableDescription: Hashable, Sendable {
     /// A set of columns, completed by the other columns of their groups.
     package func completed(_ mask: ColumnMask) -> ColumnMask {
         var result = mask
-        mask.forEach { result.formUnion(groupMasks[$0]) }
+        for column in mask.numbers { result.formUnion(groupMasks[column]) }
         return result
     }
 }

@@ -27,13 +27,17 @@ package struct ColumnMask: OptionSet, Hashable, Sendable {
     /// The lowest column, nil when empty.
     package var first: Int? { rawValue == 0 ? nil : rawValue.trailingZeroBitCount }
 
-    /// Calls `body` for each column, ascending.
-    @inlinable
-    package func forEach<Failure: Error>(_ body: (Int) throws(Failure) -> Void) throws(Failure) {
-        var rest = rawValue
-        while rest != 0 {
-            try body(rest.trailingZeroBitCount)
-            rest &= rest - 1
+    /// The columns in the set, ascending.
+    package var numbers: Numbers { Numbers(rest: rawValue) }
+
+    /// Visits the columns of a set without allocating.
+    package struct Numbers: Sequence, IteratorProtocol, Sendable {
+        fileprivate var rest: UInt64
+
+        package mutating func next() -> Int? {
+            guard rest != 0 else { return nil }
+            defer { rest &= rest - 1 }
+            return rest.trailingZeroBitCount
         }
     }
 }

@@ -5,7 +5,7 @@ package enum FieldValue: Hashable, Sendable {
     case text(String)
     case blob([UInt8])
 
-    package var isNull: Bool { self == .null }
+    package var isNull: Bool { if case .null = self { true } else { false } }
 
     /// Whether both are stored as the same bytes.
     ///

@@ -77,7 +77,7 @@ package struct RowClock: Hashable, Sendable {
             return Outcome(won: columns, lost: [], decidesExistence: true, isChanged: true)
         }
         var won = ColumnMask()
-        columns.forEach { column in
+        for column in columns.numbers {
             if stamp > self.stamp(ofColumn: column) { won.formUnion(ColumnMask(column: column)) }
         }
         let lost = columns.subtracting(won)

@@ -12,6 +12,8 @@ struct ChangeDraft {
 
     private var rowsByTable: [Int: Rows] = [:]
     private(set) var rowCount = 0
+    /// About how many bytes the content will have; at least as many as its texts and blobs.
+    private(set) var byteCount = 0
 
     var isEmpty: Bool { rowCount == 0 }
 
@@ -29,6 +31,7 @@ struct ChangeDraft {
 
     /// Adds a change; several of one row become one that says the same.
     mutating func add(_ change: RowChange, to table: TableDescription) {
+        byteCount += change.values.reduce(16) { $0 + $1.byteCount }
         var rows = rowsByTable.removeValue(forKey: table.number) ?? Rows(columnCount: table.columns.count)
         if let index = rows.indexByID[change.id] {
             rows.changes[index] = rows.changes[index].followed(by: change)
@@ -47,14 +50,14 @@ extension RowChange {
         var valueOf: [Int: FieldValue] = [:]
         for change in [self, later] {
             var index = 0
-            change.columns.forEach {
-                valueOf[$0] = change.values[index]
+            for column in change.columns.numbers {
+                valueOf[column] = change.values[index]
                 index += 1
             }
         }
         let columns = columns.union(later.columns)
         var values: [FieldValue] = []
-        columns.forEach { values.append(valueOf[$0] ?? .null) }
+        for column in columns.numbers { values.append(valueOf[column] ?? .null) }
         let operation: RowOperation =
             switch (self.operation, later.operation) {
             case (_, .delete): .delete
@@ -65,5 +68,17 @@ extension RowChange {
             case (.update, let operation): operation
             }
         return RowChange(id: id, operation: operation, columns: columns, values: values)
+    }
+}
+
+extension FieldValue {
+    /// About how many bytes the value takes in a change set.
+    fileprivate var byteCount: Int {
+        switch self {
+        case .null: 1
+        case .integer: 9
+        case .text(let text): text.utf8.count + 3
+        case .blob(let bytes): bytes.count + 3
+        }
     }
 }

@@ -7,9 +7,10 @@ import SyncProtocol
 // Sealing compares, stamps what has really changed, and logs it.
 
 extension ReplicaWriter {
-    /// How many rows become one change set. A larger transaction of another program is sealed in several, so
-    /// that each fits the limits of a change set.
+    /// How many rows, and about how many bytes, become one change set. A larger transaction of another program
+    /// is sealed in several, so that each fits the limits of a change set: it could never be taken up otherwise.
     private static let rowsPerChangeSetMax = 100_000
+    private static let bytesPerChangeSetMax = ChangeSet.contentBytesMax / 2
 
     /// Turns everything that other programs have committed into change sets of this node.
     ///
@@ -21,15 +22,15 @@ extension ReplicaWriter {
             db,
             sql: "SELECT tableNumber, id, wallMilliseconds FROM pending ORDER BY tableNumber, id"
         )
+        // The latest moment that was noted; no row was written later than now.
+        let noted = pending.reduce(UInt64(0)) { max($0, UInt64(clamping: $1[2] as Int64)) }
         var rest = pending[...]
         while !rest.isEmpty {
-            let part = rest.prefix(Self.rowsPerChangeSetMax)
-            rest = rest.dropFirst(part.count)
-            // The latest moment that was noted; the row was not written later than now.
-            let noted = part.reduce(UInt64(0)) { max($0, UInt64(clamping: $1[2] as Int64)) }
             let stamp = Stamp(time: try tick(notAfter: noted), origin: node.origin)
             var draft = ChangeDraft()
-            for row in part {
+            while draft.rowCount < Self.rowsPerChangeSetMax, draft.byteCount < Self.bytesPerChangeSetMax,
+                let row = rest.popFirst()
+            {
                 guard let table = schema.table(number: row[0]), let id = RowID(rawValue: row[1]) else { continue }
                 try seal(table, id, stamp: stamp, into: &draft)
             }
@@ -42,9 +43,18 @@ extension ReplicaWriter {
     /// A row, with what is needed to compare it: columns by number, clock, contribution to the digest.
     private struct Snapshot {
         let isAlive: Bool
-        let values: [FieldValue]
+        var values: [FieldValue]
+        /// The columns that hold something else in the file than in `values`, and must be written again.
+        var corrected: ColumnMask
         let clock: RowClock
         let contribution: DigestSum
+
+        /// The values of some columns, ascending.
+        func values(of columns: ColumnMask) -> [FieldValue] {
+            var result: [FieldValue] = []
+            for column in columns.numbers { result.append(values[column]) }
+            return result
+        }
     }
 
     private func seal(_ table: TableDescription, _ id: RowID, stamp: Stamp, into draft: inout ChangeDraft) throws {
@@ -53,7 +63,7 @@ extension ReplicaWriter {
         let after =
             try snapshot(of: id, in: table, from: table.name, deadColumn: "0")
             ?? snapshot(of: id, in: table, from: table.graveyard, deadColumn: "1")
-        guard let after else { return }
+        guard var after else { return }
         var changed = ColumnMask()
         for column in 1..<table.columns.count
         where !after.values[column].isStoredAs(before?.values[column] ?? .null) {
@@ -65,39 +75,41 @@ extension ReplicaWriter {
         case (nil, false), (true, false): operation = .delete
         case (false, true): operation = .restore
         case (true, true), (false, false):
-            // Touched, but nothing is different: not a write.
-            if changed.isEmpty { return try putBackClock(of: before, id, in: table, isAlive: after.isAlive) }
+            // Touched, but nothing is different: not a write. `REPLACE` has lost the clock all the same.
+            if changed.isEmpty {
+                if let before { try correct(after, id, in: table, clock: before.clock) }
+                return
+            }
             operation = after.isAlive ? .update : .delete
         }
-        let columns = before == nil ? table.allColumns : table.completed(changed)
-        var values: [FieldValue] = []
-        columns.forEach { values.append(after.values[$0]) }
         // Other programs need not know when a row was made.
-        let isCreationUnknown = operation == .birth && after.values[createdAtColumn].isNull
-        if isCreationUnknown { values[0] = .integer(Int64(clamping: stamp.time.milliseconds)) }
+        if operation == .birth, after.values[createdAtColumn].isNull {
+            after.values[createdAtColumn] = .integer(Int64(clamping: stamp.time.milliseconds))
+            after.corrected.formUnion(ColumnMask(column: createdAtColumn))
+        }
+        let columns = before == nil ? table.allColumns : table.completed(changed)
 
         var clock = before?.clock ?? .unwritten
         _ = clock.merge(columns, at: stamp)
-        let place = after.isAlive ? merge.live : merge.graveyard
-        let written = isCreationUnknown ? ColumnMask(column: createdAtColumn) : []
-        let fields = FieldArena()
-        fields.load(written, isCreationUnknown ? [values[0]] : [])
-        try place.update(id: id.rawValue, columns: written, fields: fields, clock: clock)
+        try correct(after, id, in: table, clock: clock)
         if let before, before.isAlive {
             try addToDigest(merge.negative(of: before.contribution), table: table.number, id: id.rawValue)
         }
         if after.isAlive {
             try addToDigest(merge.contribution(ofLive: id.rawValue), table: table.number, id: id.rawValue)
         }
-        draft.add(RowChange(id: id, operation: operation, columns: columns, values: values), to: table)
+        let change = RowChange(id: id, operation: operation, columns: columns, values: after.values(of: columns))
+        draft.add(change, to: table)
     }
 
-    /// `REPLACE` with the values that were there leaves a row without its clock.
-    private func putBackClock(of before: Snapshot?, _ id: RowID, in table: TableDescription, isAlive: Bool) throws {
-        guard let before else { return }
+    /// Gives a row its clock, and the values that the change set has for it: where they differ from what the
+    /// other program has written, this node would differ from all others.
+    private func correct(_ row: Snapshot, _ id: RowID, in table: TableDescription, clock: RowClock) throws {
         let merge = try merge(of: table)
-        let place = isAlive ? merge.live : merge.graveyard
-        try place.update(id: id.rawValue, columns: [], fields: FieldArena(), clock: before.clock)
+        let place = row.isAlive ? merge.live : merge.graveyard
+        let fields = FieldArena()
+        fields.load(row.corrected, row.values(of: row.corrected))
+        try place.update(id: id.rawValue, columns: row.corrected, fields: fields, clock: clock)
     }
 
     private func snapshot(
@@ -108,13 +120,25 @@ extension ReplicaWriter {
     ) throws -> Snapshot? {
         let merge = try merge(of: table)
         let select = try RawStatement(
-            "SELECT \(table.columnList), \(deadColumn) FROM \(place) WHERE id = ?", in: db)
+            "SELECT \(table.columnList), \(deadColumn) FROM \(place) WHERE id = ?",
+            in: db
+        )
         defer { select.reset() }
         select.bind(1, id.rawValue)
         guard try select.step() else { return nil }
+        var corrected = ColumnMask()
+        let values = table.columns.map { column -> FieldValue in
+            guard case .text(let bytes) = select.field(column.number) else {
+                return FieldValue(select.field(column.number))
+            }
+            let text = String(mending: bytes, bytesMax: ChangeSet.textBytesMax)
+            if !text.utf8.elementsEqual(bytes) { corrected.formUnion(ColumnMask(column: column.number)) }
+            return .text(text)
+        }
         return Snapshot(
             isAlive: select.integer(table.columns.count + ReplicaSQL.clockColumns.count) == 0,
-            values: table.columns.map { FieldValue(select.field($0.number)) },
+            values: values,
+            corrected: corrected,
             clock: try merge.clock(in: select, at: table.columns.count, id: id.rawValue),
             contribution: merge.contribution(of: select, id: id.rawValue)
         )
@@ -123,3 +147,12 @@ extension ReplicaWriter {
 
 /// Every table's second column; the first that a birth carries.
 private let createdAtColumn = 1
+
+extension String {
+    /// Text of another program, which SQLite does not check: what is not UTF-8 becomes U+FFFD, three bytes for
+    /// one, so that the end is cut when it no longer fits.
+    fileprivate init(mending bytes: UnsafeRawBufferPointer, bytesMax: Int) {
+        self.init(decoding: bytes, as: UTF8.self)
+        while utf8.count > bytesMax { unicodeScalars.removeLast() }
+    }
+}

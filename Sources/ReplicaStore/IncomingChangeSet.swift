@@ -63,7 +63,8 @@ final class IncomingChangeSet {
                     throw Refusal(
                         .invalidChange,
                         "Change set \(reader.header.id) holds values of a wrong type in \(table.name).\(column.name). "
-                            + "Check the software version of the node that made it.")
+                            + "Check the software version of the node that made it."
+                    )
                 }
             }
         }

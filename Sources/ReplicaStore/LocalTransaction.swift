@@ -53,13 +53,22 @@ package final class LocalTransaction {
     ) throws -> RowID {
         let table = try table(tableName)
         var row = [FieldValue](repeating: .null, count: table.columns.count)
-        for (name, value) in values {
-            let column = try column(name, of: table)
-            try check(value, for: column, of: table)
-            row[column.number] = value
+        for (name, value) in values { row[try column(name, of: table).number] = value }
+        return try insert(table, id: wanted, row: row)
+    }
+
+    /// Makes a row from its values by column number, as imports do; the first one, the identifier's, is ignored.
+    ///
+    /// - Precondition: `values` has as many elements as the table has columns.
+    @discardableResult
+    package func insert(_ table: TableDescription, id wanted: RowID? = nil, row values: [FieldValue]) throws -> RowID {
+        precondition(values.count == table.columns.count, "A row needs one value for each column")
+        var row = values
+        for number in table.requiredColumns.numbers where row[number].isNull {
+            throw StoreFailure.missingColumn(table.columns[number].name, table: table.name)
         }
-        for column in table.columns where column.isRequired && row[column.number].isNull {
-            throw StoreFailure.missingColumn(column.name, table: table.name)
+        for number in 1..<row.count where !row[number].isNull {
+            try check(row[number], for: table.columns[number], of: table)
         }
         let id = try identifier(wanted, of: table)
         let stamp = try stamp()
@@ -105,7 +114,7 @@ package final class LocalTransaction {
         guard !changed.isEmpty else { return false }
         let columns = table.completed(changed)
         var written: [FieldValue] = []
-        columns.forEach { written.append(given[$0] ?? present[$0]) }
+        for column in columns.numbers { written.append(given[column] ?? present[column]) }
         let change = RowChange(id: id, operation: .update, columns: columns, values: written)
         try apply(change, to: table, stamp: stamp())
         return true
@@ -240,7 +249,12 @@ package final class LocalTransaction {
         }
     }
 
-    private func checkReference(_ number: Int64, to target: String, column: ColumnDescription, of table: TableDescription) throws {
+    private func checkReference(
+        _ number: Int64,
+        to target: String,
+        column: ColumnDescription,
+        of table: TableDescription
+    ) throws {
         guard let id = RowID(rawValue: number) else {
             throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "the id of a \(target)")
         }

@@ -15,7 +15,8 @@ final class NodeLock: Sendable {
         guard descriptor >= 0 else {
             throw StoreFailure.database(
                 "The lock file \(path) cannot be opened: \(String(cString: strerror(errno))). "
-                    + "Check who owns the directory.")
+                    + "Check who owns the directory."
+            )
         }
         guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
             close(descriptor)

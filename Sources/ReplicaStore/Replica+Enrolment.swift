@@ -161,7 +161,9 @@ extension Replica {
             return .failure(
                 Refusal(
                     .invitationUnknown,
-                    "Head office does not know this invitation. Ask for a new one (`peyvand enroll NAME`)."))
+                    "Head office does not know this invitation. Ask for a new one (`peyvand enroll NAME`)."
+                )
+            )
         }
         guard [UInt8](invitation["secretHash"] as Data) == hash(join.secret.bytes) else {
             try db.execute(
@@ -169,7 +171,8 @@ extension Replica {
                 arguments: [Data(join.tokenID.bytes)]
             )
             return .failure(
-                Refusal(.invitationUnknown, "The secret of the invitation is wrong. Copy the whole line again."))
+                Refusal(.invitationUnknown, "The secret of the invitation is wrong. Copy the whole line again.")
+            )
         }
         let name: String = invitation["name"]
         func joined(origin: Origin, branchRow: RowID) -> Result<Joined, Refusal> {
@@ -198,7 +201,9 @@ extension Replica {
                 return .failure(
                     Refusal(
                         .invitationUsed,
-                        "This invitation was used already. Ask head office for a new one (`peyvand enroll NAME`)."))
+                        "This invitation was used already. Ask head office for a new one (`peyvand enroll NAME`)."
+                    )
+                )
             }
             return joined(origin: origin, branchRow: row)
         }
@@ -206,7 +211,9 @@ extension Replica {
             return .failure(
                 Refusal(
                     .invitationExpired,
-                    "This invitation has expired. Ask head office for a new one (`peyvand enroll NAME`)."))
+                    "This invitation has expired. Ask head office for a new one (`peyvand enroll NAME`)."
+                )
+            )
         }
         let last = try Int64.fetchOne(db, sql: "SELECT max(origin) FROM registeredNode") ?? 0
         let number = max(last, Int64(writer.node.origin.rawValue)) + 1
@@ -233,6 +240,18 @@ extension Replica {
             arguments: [Data(join.node.bytes), Data(join.tokenID.bytes)]
         )
         return joined(origin: origin, branchRow: row)
+    }
+
+    /// Lets this branch call its hub at another address.
+    package func moveHub(to address: String) throws {
+        try withWriter { writer in
+            guard let hub = writer.node.hub, hub.address != address else { return }
+            try writer.transaction {
+                var node = writer.node
+                node.hub?.address = address
+                try writer.updateNode(node)
+            }
+        }
     }
 
     /// Makes this node what head office has said it is.

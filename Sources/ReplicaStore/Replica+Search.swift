@@ -16,8 +16,9 @@ extension Replica {
         "name", "givenName", "familyName", "title", "nationalCode", "legalId", "mobile", "phone", "email", "city",
         "street", "postalCode", "note", "externalKey",
     ]
-    /// How many change sets are followed in one transaction, so that others need not wait long.
-    private static let changeSetsPerTransaction = 20
+    /// What is followed in one transaction, so that others need not wait long.
+    private static let changeSetsPerPiece = 1000
+    private static let customersPerPiece = 2000
 
     /// Finds customers whose words begin with the words of a text, best first; when there are none, customers in
     /// whose names the text stands anywhere.
@@ -44,30 +45,37 @@ extension Replica {
         }
     }
 
-    /// Brings the index up to the end of the log.
-    package func followLogForSearch() throws {
+    /// Brings the index towards the end of the log, piece by piece, so that nobody waits long for the writer.
+    ///
+    /// - Returns: Whether it is there.
+    @discardableResult
+    package func followLogForSearch(piecesMax: Int = .max) throws -> Bool {
         try sealForeignWrites()
-        var isDone = false
-        while !isDone {
-            isDone = try withWriter { writer in
+        for _ in 0..<piecesMax {
+            let isDone = try withWriter { writer in
                 let known = try Int64.fetchOne(writer.db, sql: "SELECT position FROM searchState") ?? 0
                 guard known < Int64(clamping: writer.end.position) else { return true }
-                return try writer.transaction { try followLog(writer, after: known) }
+                try writer.transaction { try followLog(writer, after: known) }
+                return false
             }
+            if isDone { return true }
         }
+        return false
     }
 
-    private func followLog(_ writer: ReplicaWriter, after known: Int64) throws -> Bool {
+    /// Follows some change sets, until they have touched enough customers.
+    private func followLog(_ writer: ReplicaWriter, after known: Int64) throws {
         let decompressor = ZstdDecompressor()
-        let rows = try Row.fetchAll(
+        let rows = try Row.fetchCursor(
             writer.db,
             sql: "SELECT position, body FROM log WHERE position > ? ORDER BY position LIMIT ?",
-            arguments: [known, Self.changeSetsPerTransaction]
+            arguments: [known, Self.changeSetsPerPiece]
         )
-        guard let last = rows.last else { return true }
+        var reached = known
         var touched: Set<Int64> = []
-        for row in rows {
-            try Self.withContent(of: row[1], position: UInt64(bitPattern: row[0] as Int64), decompressor) { reader in
+        while touched.count < Self.customersPerPiece, let row = try rows.next() {
+            reached = row[0]
+            try Self.withContent(of: row[1], position: UInt64(bitPattern: reached), decompressor) { reader in
                 for block in reader.blocks where block.number == TableDescription.customer.number {
                     var cursor = block.makeCursor()
                     while cursor.advance() { touched.insert(cursor.id) }
@@ -75,8 +83,7 @@ extension Replica {
             }
         }
         for id in touched.sorted() { try index(id, writer) }
-        try writer.db.execute(sql: "UPDATE searchState SET position = ?", arguments: [last[0] as Int64])
-        return rows.count < Self.changeSetsPerTransaction
+        try writer.db.execute(sql: "UPDATE searchState SET position = ?", arguments: [reached])
     }
 
     private func index(_ id: Int64, _ writer: ReplicaWriter) throws {

@@ -50,7 +50,8 @@ extension Replica: SyncStore {
                 guard let id = UniqueID(bytes: node.node), node.organisation == hello.organisation.bytes else {
                     throw Refusal(
                         .wrongOrganisation,
-                        "This head office belongs to another organisation. Check the address of the hub.")
+                        "This head office belongs to another organisation. Check the address of the hub."
+                    )
                 }
                 let accepted = writer.vector[hello.origin]
                 do {
@@ -101,7 +102,8 @@ extension Replica: SyncStore {
         else {
             throw Refusal(
                 .unknownNode,
-                "Head office does not know this node. Enrol it (`peyvand enroll NAME`), then join.")
+                "Head office does not know this node. Enrol it (`peyvand enroll NAME`), then join."
+            )
         }
         let accepted = writer.vector[hello.origin]
         let restored =
@@ -112,18 +114,22 @@ extension Replica: SyncStore {
                 .forked,
                 restored.replacingOccurrences(
                     of: "%",
-                    with: "\(hello.ownSeq) change sets, head office holds \(accepted?.seq ?? 0) of it"))
+                    with: "\(hello.ownSeq) change sets, head office holds \(accepted?.seq ?? 0) of it"
+                )
+            )
         }
         if let accepted, hello.ownSeq == accepted.seq, hello.ownChain != accepted.chain.prefix {
             throw Refusal(
                 .forked,
-                restored.replacingOccurrences(of: "%", with: "another history up to \(accepted.seq)"))
+                restored.replacingOccurrences(of: "%", with: "another history up to \(accepted.seq)")
+            )
         }
         guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else {
             throw Refusal(
                 .unknownCursor,
                 "Head office's log does not contain what this node has taken, up to \(hello.cursor.position). "
-                    + "Head office may have been restored from an older backup; nothing was exchanged.")
+                    + "Head office may have been restored from an older backup; nothing was exchanged."
+            )
         }
         let acknowledged: Int64 = registered["acknowledgedPosition"]
         if Int64(clamping: hello.cursor.position) < acknowledged {
@@ -131,7 +137,9 @@ extension Replica: SyncStore {
                 .forked,
                 restored.replacingOccurrences(
                     of: "%",
-                    with: "position \(hello.cursor.position), it has acknowledged \(acknowledged)"))
+                    with: "position \(hello.cursor.position), it has acknowledged \(acknowledged)"
+                )
+            )
         }
     }
 
@@ -151,7 +159,8 @@ extension Replica: SyncStore {
                 guard node.hub?.node == welcome.node.bytes else {
                     throw Refusal(
                         .wrongOrganisation,
-                        "Another node answers at \(node.hub?.address ?? "") than the head office that was joined.")
+                        "Another node answers at \(node.hub?.address ?? "") than the head office that was joined."
+                    )
                 }
                 let own = writer.vector[node.origin]?.seq ?? 0
                 let chain = try writer.chain(of: ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq))
@@ -160,7 +169,8 @@ extension Replica: SyncStore {
                         .forked,
                         "Head office holds \(welcome.acceptedSeq) change sets of this node that are not the ones "
                             + "here (\(own)): this directory is an older copy, or another copy has been in use. "
-                            + "Nothing was exchanged.")
+                            + "Nothing was exchanged."
+                    )
                 }
                 self.contacts.withLock {
                     $0.own.acceptedSeq = welcome.acceptedSeq
@@ -238,7 +248,8 @@ extension Replica: SyncStore {
                     }
                     if origin == reader {
                         entries.append(
-                            .stub(ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64))))
+                            .stub(ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64)))
+                        )
                     } else {
                         let body = try Self.body(of: row, position: position, decompressor)
                         if bytes + body.bytes.count > bytesMax, !entries.isEmpty {
@@ -254,7 +265,9 @@ extension Replica: SyncStore {
                         rows += row[4] as Int
                     }
                     if entries.count == 1, reader != nil { first = position }
-                    if reader != nil { end = LogPrefix(position: position, digest: UInt64(bitPattern: row[5] as Int64)) }
+                    if reader != nil {
+                        end = LogPrefix(position: position, digest: UInt64(bitPattern: row[5] as Int64))
+                    }
                 }
                 return OutgoingBatch(
                     batch: ChangeBatch(firstPosition: first, entries: entries, end: end),
@@ -408,19 +421,22 @@ extension ReplicaWriter {
             guard header.id.origin == peer.origin else {
                 throw Refusal(
                     .invalidChange,
-                    "Node \(peer.origin) sent change set \(header.id), which it may not speak for.")
+                    "Node \(peer.origin) sent change set \(header.id), which it may not speak for."
+                )
             }
             for prefix in header.context.hubs where try digest(at: prefix.position) != prefix.digest {
                 throw Refusal(
                     .invalidChange,
                     "Change set \(header.id) was written after position \(prefix.position) of a log that is not "
-                        + "this one.")
+                        + "this one."
+                )
             }
             for block in set.reader.blocks {
                 if let table = schema.table(number: block.number), table.writers == .headOfficeOnly {
                     throw Refusal(
                         .invalidChange,
-                        "Change set \(header.id) writes \(table.name), which only head office may.")
+                        "Change set \(header.id) writes \(table.name), which only head office may."
+                    )
                 }
             }
             if try take(set, hubPosition: nil) {
@@ -440,7 +456,8 @@ extension ReplicaWriter {
         guard batch.firstPosition <= cursor.position + 1 else {
             throw Refusal(
                 .invalidChange,
-                "Head office sent position \(batch.firstPosition) where \(cursor.position + 1) comes next.")
+                "Head office sent position \(batch.firstPosition) where \(cursor.position + 1) comes next."
+            )
         }
         var remaining = sets[...]
         for (index, entry) in batch.entries.enumerated() {
@@ -467,14 +484,16 @@ extension ReplicaWriter {
                 throw Refusal(
                     .forked,
                     "Head office's log holds change set \(id) of this node, which is not here: this directory is "
-                        + "an older copy, or another copy has been in use. Nothing was taken.")
+                        + "an older copy, or another copy has been in use. Nothing was taken."
+                )
             }
             moveCursor(to: cursor.appending(id, chain: chain))
         }
         guard cursor.position != batch.end.position || cursor == batch.end else {
             throw Refusal(
                 .invalidChange,
-                "Head office's log up to position \(batch.end.position) is not the one that this node has taken.")
+                "Head office's log up to position \(batch.end.position) is not the one that this node has taken."
+            )
         }
         return taken
     }
@@ -487,13 +506,15 @@ extension ReplicaWriter {
         guard header.id.seq == (last?.seq ?? 0) + 1 else {
             throw Refusal(
                 .invalidChange,
-                "Change set \(header.id) came where \(header.id.origin):\((last?.seq ?? 0) + 1) is next.")
+                "Change set \(header.id) came where \(header.id.origin):\((last?.seq ?? 0) + 1) is next."
+            )
         }
         let chain = last?.chain ?? .empty
         guard header.previousChain == chain.prefix else {
             throw Refusal(
                 .forked,
-                "Change set \(header.id) does not continue the history of its origin that is known here.")
+                "Change set \(header.id) does not continue the history of its origin that is known here."
+            )
         }
         let stamp = Stamp(time: set.time, origin: header.id.origin)
         for block in set.reader.blocks {
@@ -504,7 +525,8 @@ extension ReplicaWriter {
                 if rows.operation == .birth, rows.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
                     throw Refusal(
                         .invalidChange,
-                        "Change set \(header.id) makes a \(table.name) with a number of another origin.")
+                        "Change set \(header.id) makes a \(table.name) with a number of another origin."
+                    )
                 }
                 let write = RowWrite(
                     id: rows.id,

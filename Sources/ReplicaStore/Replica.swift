@@ -4,6 +4,7 @@ import Causality
 import Foundation
 import GRDB
 import GRDBSQLite
+import Glibc
 import Synchronization
 
 /// A node's replica: the SQLite file, its one writer, and any number of readers.
@@ -134,6 +135,12 @@ package final class Replica: Sendable {
         guard rename(draft, path) == 0 else {
             throw StoreFailure.database("The replica could not be put at \(path). Check the directory.")
         }
+        // A power cut must not take the name back.
+        let directory = Glibc.open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY)
+        if directory >= 0 {
+            fsync(directory)
+            Glibc.close(directory)
+        }
     }
 
     private static func configuration() -> Configuration {
@@ -151,7 +158,7 @@ package final class Replica: Sendable {
                     PRAGMA cell_size_check = ON;
                     PRAGMA mmap_size = 0;
                     PRAGMA secure_delete = FAST;
-                    PRAGMA cache_size = -65536;
+                    PRAGMA cache_size = -\((db.configuration.readonly ? 8 : 64) << 10);
                     """
             )
         }

@@ -29,7 +29,8 @@ extension ReplicaReader {
         in values: [FieldValue],
         deleted: Bool = false
     ) throws -> [FieldValue: [RowID]] {
-        let list = String(decoding: try JSONEncoder().encode(values.map(PrintedField.init)), as: UTF8.self)
+        if values.isEmpty { return [:] }
+        let list = Self.json(values)
         let name = column.quotedName
         let statement = try db.cachedStatement(
             sql: deleted
@@ -51,11 +52,40 @@ extension ReplicaReader {
         return found
     }
 
+    /// A JSON array of integers and texts, which SQLite takes apart again. Other values cannot be looked for.
+    ///
+    /// Written here because an encoder took twice as long as the look-up.
+    private static func json(_ values: [FieldValue]) -> String {
+        var bytes: [UInt8] = [UInt8(ascii: "[")]
+        bytes.reserveCapacity(values.count * 16)
+        for value in values {
+            switch value {
+            case .null, .blob: continue
+            case .integer(let number):
+                bytes.append(contentsOf: String(number).utf8)
+            case .text(let text):
+                bytes.append(UInt8(ascii: "\""))
+                for byte in text.utf8 {
+                    if byte == 0x22 || byte == 0x5C { bytes.append(0x5C) }
+                    // Stored text holds no control characters; one would find nothing.
+                    bytes.append(byte < 0x20 ? 0x20 : byte)
+                }
+                bytes.append(UInt8(ascii: "\""))
+            }
+            bytes.append(UInt8(ascii: ","))
+        }
+        if bytes.count > 1 { bytes.removeLast() }
+        bytes.append(UInt8(ascii: "]"))
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
     /// Appends the canonical lines of all live rows of a table, by identifier, and hands them over in chunks.
     ///
     /// - Parameter chunk: Gets whole lines. The memory is reused afterwards.
     /// - Returns: How many rows there were.
-    package func dump(_ table: TableDescription, chunkBytes: Int, _ chunk: ([UInt8]) throws -> Void) throws -> Int {
+    package func dump(_ table: TableDescription, chunkBytes: Int, _ chunk: ([UInt8]) throws -> Void) throws
+        -> Int
+    {
         let columns = table.columns.map(\.name.quotedName).joined(separator: ", ")
         let statement = try RawStatement("SELECT \(columns) FROM \(table.name) ORDER BY id", in: db)
         defer { statement.reset() }
@@ -138,16 +168,5 @@ extension LogEntry {
             hubPosition: (row[5] as Int64?).map { UInt64(clamping: $0) },
             bodyBytes: row[6]
         )
-    }
-}
-
-extension PrintedField {
-    /// A value as JSON that SQLite compares with the stored one.
-    fileprivate init(_ value: FieldValue) {
-        switch value {
-        case .null, .blob: self = .null
-        case .integer(let number): self = .integer(number)
-        case .text(let text): self = .text(text)
-        }
     }
 }

@@ -45,7 +45,12 @@ package struct ReplicaReader {
         is value: FieldValue,
         limit: Int = .max
     ) throws -> [StoredRow] {
-        try rows(table, from: table.name, "WHERE \(column.quotedName) = ? ORDER BY id LIMIT ?", [value.databaseValue, limit])
+        try rows(
+            table,
+            from: table.name,
+            "WHERE \(column.quotedName) = ? ORDER BY id LIMIT ?",
+            [value.databaseValue, limit]
+        )
     }
 
     /// Live rows after an identifier, or deleted ones, by identifier.

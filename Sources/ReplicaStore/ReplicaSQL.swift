@@ -141,7 +141,8 @@ enum ReplicaSQL {
                     coalesce((SELECT max(id) FROM \(table.graveyard) WHERE \(range)), 0)) + 1 AS \(table.name)
                 """
         }
-        return "CREATE VIEW nextId AS SELECT \(columns.joined(separator: ", ")) FROM localNode WHERE localNode.origin > 0;"
+        return
+            "CREATE VIEW nextId AS SELECT \(columns.joined(separator: ", ")) FROM localNode WHERE localNode.origin > 0;"
     }
 
     private static func columnDefinitions(of table: TableDescription, first: String?) -> String {

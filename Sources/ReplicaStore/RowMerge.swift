@@ -84,7 +84,7 @@ final class RowMerge {
             won = outcome.won
             var decides = outcome.decidesExistence
             if write.replacesOwnStamp {
-                outcome.lost.forEach { column in
+                for column in outcome.lost.numbers {
                     if before.stamp(ofColumn: column) == write.stamp { won.formUnion(ColumnMask(column: column)) }
                 }
                 decides = decides || before.newest == write.stamp
@@ -95,7 +95,7 @@ final class RowMerge {
             if isAlive, staysInPlace {
                 hasher.addClock(stored: row, at: 0, of: write.id, to: &change, sign: -1)
                 var index = 3
-                columns.forEach { column in
+                for column in columns.numbers {
                     if won.contains(column: column) {
                         hasher.add(row.field(index), column: column, of: write.id, to: &change, sign: -1)
                     }
@@ -110,7 +110,9 @@ final class RowMerge {
             try place.update(id: write.id, columns: won, fields: fields, clock: clock)
             if isAlive {
                 addClock(clock, id: write.id, to: &change, sign: 1)
-                won.forEach { hasher.add(fields[$0], column: $0, of: write.id, to: &change, sign: 1) }
+                for column in won.numbers {
+                    hasher.add(fields[column], column: column, of: write.id, to: &change, sign: 1)
+                }
                 try digests.add(change, table: table.number, id: write.id)
             }
         } else if isAlive {
@@ -144,7 +146,7 @@ final class RowMerge {
         clock: RowClock
     ) throws {
         var sum = DigestSum(rows: 1, sum1: 0, sum2: 0)
-        columns.forEach { hasher.add(fields[$0], column: $0, of: id, to: &sum, sign: 1) }
+        for column in columns.numbers { hasher.add(fields[column], column: column, of: id, to: &sum, sign: 1) }
         addClock(clock, id: id, to: &sum, sign: 1)
         try digests.add(sum, table: table.number, id: id)
     }

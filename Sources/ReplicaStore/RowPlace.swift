@@ -11,13 +11,11 @@ final class RowPlace {
     private let table: TableDescription
     private let name: String
     private let insert: RawStatement
-    private var selects: [ColumnMask: RawStatement] = [:]
-    private var updates: [ColumnMask: RawStatement] = [:]
+    private var selects = StatementCache()
+    private var updates = StatementCache()
+    private lazy var selectOne = statement("SELECT 1 FROM \(name) WHERE id = ?")
     private lazy var selectRow = statement("SELECT \(table.columnList) FROM \(name) WHERE id = ?")
     private lazy var deleteRow = statement("DELETE FROM \(name) WHERE id = ?")
-
-    /// How many sets of columns are remembered; a node writes the same few over and over.
-    private static let statementsMax = 256
 
     init(_ table: TableDescription, name: String, in db: Database) throws {
         self.db = db
@@ -39,10 +37,10 @@ final class RowPlace {
         clock: RowClock
     ) throws -> Bool {
         insert.bind(1, id)
-        columns.forEach { column in
+        for column in columns.numbers {
             let field = fields[column]
             // Unbound is NULL.
-            if case .null = field { return }
+            if case .null = field { continue }
             insert.bind(column + 1, field)
         }
         bind(clock, to: insert, from: table.columns.count + 1)
@@ -56,9 +54,9 @@ final class RowPlace {
         columns: ColumnMask,
         _ body: (RawStatement) throws -> Result
     ) throws -> Result? {
-        let select = try cached(columns, in: \.selects) {
-            let names = ReplicaSQL.clockColumns + $0.map(\.name.quotedName)
-            return "SELECT \(names.joined(separator: ", ")) FROM \(name) WHERE id = ?"
+        let select = try selects.statement(for: columns) {
+            let names = ReplicaSQL.clockColumns + names(of: columns)
+            return try RawStatement("SELECT \(names.joined(separator: ", ")) FROM \(name) WHERE id = ?", in: db)
         }
         defer { select.reset() }
         select.bind(1, id)
@@ -82,12 +80,13 @@ final class RowPlace {
         fields: Fields,
         clock: RowClock
     ) throws {
-        let update = try cached(columns, in: \.updates) {
-            let names = $0.map(\.name.quotedName) + ReplicaSQL.clockColumns
-            return "UPDATE \(name) SET \(names.map { "\($0) = ?" }.joined(separator: ", ")) WHERE id = ?"
+        let update = try updates.statement(for: columns) {
+            let names = names(of: columns) + ReplicaSQL.clockColumns
+            let places = names.map { "\($0) = ?" }.joined(separator: ", ")
+            return try RawStatement("UPDATE \(name) SET \(places) WHERE id = ?", in: db)
         }
         var index = 1
-        columns.forEach { column in
+        for column in columns.numbers {
             update.bind(index, fields[column])
             index += 1
         }
@@ -100,7 +99,9 @@ final class RowPlace {
     func move(id: Int64, to other: RowPlace) throws {
         let list = table.columnList
         let copy = try RawStatement(
-            "INSERT INTO \(other.name)(\(list)) SELECT \(list) FROM \(name) WHERE id = ?", in: db)
+            "INSERT INTO \(other.name)(\(list)) SELECT \(list) FROM \(name) WHERE id = ?",
+            in: db
+        )
         copy.bind(1, id)
         try copy.run()
         let delete = try deleteRow.get()
@@ -110,7 +111,10 @@ final class RowPlace {
 
     /// Whether a row is here.
     func contains(id: Int64) throws -> Bool {
-        try read(id: id, columns: []) { _ in true } ?? false
+        let select = try selectOne.get()
+        defer { select.reset() }
+        select.bind(1, id)
+        return try select.step()
     }
 
     private func bind(_ clock: RowClock, to statement: RawStatement, from index: Int) {
@@ -123,16 +127,21 @@ final class RowPlace {
         Result { try RawStatement(sql, in: db) }
     }
 
-    private func cached(
-        _ columns: ColumnMask,
-        in cache: ReferenceWritableKeyPath<RowPlace, [ColumnMask: RawStatement]>,
-        sql: ([ColumnDescription]) -> String
-    ) throws -> RawStatement {
-        if let known = self[keyPath: cache][columns] { return known }
-        if self[keyPath: cache].count >= Self.statementsMax { self[keyPath: cache].removeAll() }
-        let named = table.columns.filter { columns.contains(column: $0.number) }
-        let made = try RawStatement(sql(named), in: db)
-        self[keyPath: cache][columns] = made
+    private func names(of columns: ColumnMask) -> [String] {
+        columns.numbers.map { table.columns[$0].name.quotedName }
+    }
+}
+
+/// Prepared statements by the set of columns they are about. A node writes the same few sets over and over.
+private struct StatementCache {
+    private static let statementsMax = 256
+    private var known: [ColumnMask: RawStatement] = [:]
+
+    mutating func statement(for columns: ColumnMask, make: () throws -> RawStatement) throws -> RawStatement {
+        if let statement = known[columns] { return statement }
+        if known.count >= Self.statementsMax { known.removeAll() }
+        let made = try make()
+        known[columns] = made
         return made
     }
 }
@@ -178,7 +187,7 @@ final class FieldArena: FieldSource {
             used += bytes.count
             return UnsafeRawBufferPointer(place)
         }
-        columns.forEach { column in
+        for column in columns.numbers {
             switch values[index] {
             case .null:
                 fields[column] = .null

@@ -83,10 +83,12 @@ extension StoreFailure: CustomStringConvertible {
             return StoreFailure.diskFull
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             return StoreFailure.database(
-                "Another program holds the replica's write lock. Close it or let it commit, then try again.")
+                "Another program holds the replica's write lock. Close it or let it commit, then try again."
+            )
         case .SQLITE_CORRUPT, .SQLITE_NOTADB:
             return StoreFailure.database(
-                "The replica's file is damaged (\(error.message ?? "")). Restore it from a backup.")
+                "The replica's file is damaged (\(error.message ?? "")). Restore it from a backup."
+            )
         case .SQLITE_CANTOPEN:
             return StoreFailure.database("The replica's file cannot be opened. Check that it may be read.")
         case .SQLITE_READONLY:
@@ -94,7 +96,8 @@ extension StoreFailure: CustomStringConvertible {
         default:
             // The message and the statement hold no values: those are always bound.
             return StoreFailure.database(
-                "The database failed: \(error.message ?? error.resultCode.description).")
+                "The database failed: \(error.message ?? error.resultCode.description)."
+            )
         }
     }
 }

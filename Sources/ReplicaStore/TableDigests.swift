@@ -140,7 +140,9 @@ final class DigestBuckets {
 
     init(_ db: Database) throws {
         read = try RawStatement(
-            "SELECT rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ? AND bucket = ?", in: db)
+            "SELECT rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ? AND bucket = ?",
+            in: db
+        )
         write = try RawStatement("INSERT OR REPLACE INTO digestBucket VALUES (?, ?, ?, ?, ?)", in: db)
     }
 

@@ -96,7 +96,7 @@ extension TableChanges {
         var written: [[UInt8]] = []
         // Where each row's next value lies: columns are visited ascending, as the values are.
         var cursors = [Int](repeating: 0, count: rows.count)
-        try columns.forEach { (column) throws(ChangeSetFailure) in
+        for column in columns.numbers {
             if let bytes = try self.column(column, of: rows, cursors: &cursors) { written.append(bytes) }
         }
         writer.varint(UInt64(written.count))

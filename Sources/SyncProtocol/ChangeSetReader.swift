@@ -384,7 +384,7 @@ extension ChangeSet {
                 while cursor.advance() {
                     guard let id = RowID(rawValue: cursor.id) else { continue }
                     var values: [FieldValue] = []
-                    cursor.columns.forEach { values.append(FieldValue(cursor[$0])) }
+                    for column in cursor.columns.numbers { values.append(FieldValue(cursor[column])) }
                     rows.append(
                         RowChange(
                             id: id,

@@ -40,7 +40,13 @@ package final class ZstdCompressor {
         return [UInt8](unsafeUninitializedCapacity: bound) { output, count in
             count = bytes.withUnsafeBytes { input in
                 ZSTD_compressCCtx(
-                    context, output.baseAddress, bound, input.baseAddress, input.count, level)
+                    context,
+                    output.baseAddress,
+                    bound,
+                    input.baseAddress,
+                    input.count,
+                    level
+                )
             }
             // The output has the size zstd asked for, so only a bug can make this fail.
             precondition(ZSTD_isError(count) == 0, "zstd refused to compress")
@@ -76,7 +82,12 @@ package final class ZstdDecompressor {
         var result = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: size) { output, count in
             result = ZSTD_decompressDCtx(
-                context, output.baseAddress, size, frame.baseAddress, frame.count)
+                context,
+                output.baseAddress,
+                size,
+                frame.baseAddress,
+                frame.count
+            )
             count = ZSTD_isError(result) == 0 ? result : 0
         }
         if ZSTD_isError(result) != 0 {

@@ -23,6 +23,10 @@ extension NIOAsyncChannel where Inbound == ByteBuffer, Outbound == ByteBuffer {
                     outboundType: ByteBuffer.self
                 )
             )
+            // Hands on what came meanwhile, to the handlers that are there now.
+            if let waiting = try? channel.pipeline.syncOperations.context(handlerType: WaitingRoom.self) {
+                channel.pipeline.syncOperations.removeHandler(context: waiting, promise: nil)
+            }
             do {
                 try channel.syncOptions?.setOption(.autoRead, value: true)
             } catch {
@@ -37,6 +41,7 @@ extension NIOAsyncChannel where Inbound == ByteBuffer, Outbound == ByteBuffer {
         channel.eventLoop.makeCompletedFuture {
             try channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
             try channel.syncOptions?.setOption(.autoRead, value: false)
+            try channel.pipeline.syncOperations.addHandler(WaitingRoom())
             return channel
         }
     }
@@ -60,5 +65,37 @@ extension NIOAsyncChannel where Inbound == any Channel, Outbound == Never {
                 }
             }
         }
+    }
+}
+
+/// Keeps what a channel brings before it is taken over.
+///
+/// Not reading does not keep it in the kernel: when the peer ends its side, NIO reads everything up to the end
+/// at once, and nobody would ever hear of it.
+private final class WaitingRoom: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+
+    private var pieces: [ByteBuffer] = []
+    private var hasEnded = false
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) { pieces.append(unwrapInboundIn(data)) }
+
+    func channelReadComplete(context: ChannelHandlerContext) {}
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if case ChannelEvent.inputClosed? = event as? ChannelEvent {
+            hasEnded = true
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    func removeHandler(context: ChannelHandlerContext, removalToken: ChannelHandlerContext.RemovalToken) {
+        for piece in pieces { context.fireChannelRead(wrapInboundOut(piece)) }
+        if !pieces.isEmpty { context.fireChannelReadComplete() }
+        if hasEnded { context.fireUserInboundEventTriggered(ChannelEvent.inputClosed) }
+        pieces = []
+        context.leavePipeline(removalToken: removalToken)
     }
 }

@@ -237,7 +237,20 @@ extension LocalSocket {
             throw SyncTransportFailure.localRequestTooLarge(bytes: request.count, limit: messageBytesMax)
         }
         guard let connected = try await connect(to: path) else { return false }
-        let channel = try await ByteChannel.take(over: connected)
+        do {
+            try await converse(ByteChannel.take(over: connected), request, onReply: onReply)
+        } catch where error is ChannelError || error is IOError || error is NIOAsyncWriterError {
+            // The line's own errors all say the same: the node has gone.
+            throw SyncTransportFailure.localReplyCut
+        }
+        return true
+    }
+
+    private static func converse(
+        _ channel: ByteChannel,
+        _ request: [UInt8],
+        onReply: ([UInt8]) async throws -> Void
+    ) async throws {
         try await channel.executeThenClose { inbound, outbound in
             var buffer = ByteBuffer()
             buffer.reserveCapacity(request.count + 4)
@@ -262,7 +275,6 @@ extension LocalSocket {
             }
             throw SyncTransportFailure.localReplyCut
         }
-        return true
     }
 
     /// Takes one whole frame of a reply; nil when it is not all there.

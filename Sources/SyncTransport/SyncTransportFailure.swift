@@ -48,7 +48,8 @@ extension SyncTransportFailure: CustomStringConvertible {
         case .localReplyMalformed(let what):
             "The node's reply could not be read (\(what)). Use the same version of the command and the node."
         case .localReplyCut:
-            "The node ended the connection before its reply was complete. Look into its log."
+            "The node ended before its reply was complete. What was asked may have been done or not: start the node, "
+                + "and look before you ask again."
         case .localRequestFailed(let sentence): sentence
         }
     }

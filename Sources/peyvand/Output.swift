@@ -27,7 +27,11 @@ struct Output: Sendable {
         try bytes.withUnsafeBytes { buffer in
             var rest = buffer[...]
             while !rest.isEmpty {
-                let written = write(STDOUT_FILENO, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+                let written = write(
+                    STDOUT_FILENO,
+                    UnsafeRawBufferPointer(rebasing: rest).baseAddress,
+                    rest.count
+                )
                 if written < 0, errno == EINTR { continue }
                 if written < 0, errno == EPIPE { throw ClosedOutput() }
                 guard written > 0 else {

@@ -23,6 +23,9 @@ enum Main {
     static func main() async {
         // A reader that goes away is noticed when writing, not by dying.
         signal(SIGPIPE, SIG_IGN)
+        keepStandardFiles()
+        // The replica holds the node's key and everybody's customers: its files are not for everybody.
+        umask(umask(0) | 0o027)
         do {
             var command = try Peyvand.parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -43,6 +46,14 @@ enum Main {
         } catch {
             // Help, version, and usage errors, which end with 64.
             Peyvand.exit(withError: error)
+        }
+    }
+    /// Whoever starts this may have closed standard input, output or error. The next file that is opened would
+    /// take the number, and messages would be written into it.
+    private static func keepStandardFiles() {
+        for standard in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(standard, F_GETFD) < 0 {
+            // Takes the lowest free number. Nothing can be written to it, so that a result is not lost in silence.
+            _ = open("/dev/null", O_RDONLY)
         }
     }
 }

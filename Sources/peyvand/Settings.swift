@@ -55,7 +55,9 @@ struct Settings: Sendable {
             return language
         }
         // The order in which the C library looks.
-        let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].lazy.compactMap { environment[$0] }.first { !$0.isEmpty }
+        let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].lazy.compactMap { environment[$0] }.first {
+            !$0.isEmpty
+        }
         return locale?.hasPrefix("fa") == true ? .fa : .en
     }
 
@@ -64,7 +66,9 @@ struct Settings: Sendable {
         let written = environment["PEYVAND_CLOCK_OFFSET"] ?? ""
         guard let seconds = written.isEmpty ? 0 : Double(written), seconds.magnitude < 1e10 else {
             throw CommandFailure(
-                .usage, "PEYVAND_CLOCK_OFFSET is not a number of seconds. Write it as 90 or -3600.")
+                .usage,
+                "PEYVAND_CLOCK_OFFSET is not a number of seconds. Write it as 90 or -3600."
+            )
         }
         let offset = Int64((seconds * 1000).rounded())
         return {
@@ -96,21 +100,28 @@ struct Settings: Sendable {
     private static func read(_ path: String) throws -> [String: String] {
         guard FileManager.default.fileExists(atPath: path) else { return [:] }
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-            throw CommandFailure(.failed, "\(path) cannot be read as UTF-8 text. Check its owner and contents.")
+            throw CommandFailure(
+                .failed,
+                "\(path) cannot be read as UTF-8 text. Check its owner and contents."
+            )
         }
         let table: TOMLTable
         do {
             table = try TOMLTable(string: text)
         } catch {
             throw CommandFailure(
-                .failed, "\(path) is not valid TOML, \((error as? TOMLParseError)?.source.debugDescription ?? "").")
+                .failed,
+                "\(path) is not valid TOML, \((error as? TOMLParseError)?.source.debugDescription ?? "")."
+            )
         }
         var values: [String: String] = [:]
         for (name, value) in table {
             guard Key(rawValue: name) != nil, let text = value.string else {
                 let known = Key.allCases.map(\.rawValue).joined(separator: ", ")
                 throw CommandFailure(
-                    .failed, "\(path) sets \"\(name)\", which is no setting with a text. The settings are: \(known).")
+                    .failed,
+                    "\(path) sets \"\(name)\", which is no setting with a text. The settings are: \(known)."
+                )
             }
             values[name] = text
         }
@@ -120,7 +131,12 @@ struct Settings: Sendable {
 
 /// The options that every command about a node takes.
 struct NodeOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The node's directory (default: $PEYVAND_DATA, else /var/lib/peyvand).", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "The node's directory (default: $PEYVAND_DATA, else /var/lib/peyvand).",
+            valueName: "dir"
+        )
+    )
     var data: String?
 
     @Flag(help: "Print one JSON document instead of text.")

@@ -1,7 +1,7 @@
 import CRM
 import Foundation
-import ReplicaStore
 @preconcurrency import Rainbow
+import ReplicaStore
 
 // What the commands about nodes say.
 
@@ -48,6 +48,13 @@ extension Words {
         )
     }
 
+    func runsAlready(_ directory: String) -> String {
+        choose(
+            "The node in \(directory) is running already. Nothing was started; `peyvand status` shows how it is.",
+            "گره \(directory) در حال کار است. چیزی راه نیفتاد؛ `peyvand status` حال آن را نشان می‌دهد."
+        )
+    }
+
     func stoppedRunning(_ name: String) -> String {
         choose("\(name) has stopped.", "\(name) ایستاد.")
     }
@@ -59,10 +66,17 @@ extension Words {
         func add(_ english: String, _ persian: String, _ value: String) {
             table.add(choose(english, persian), value)
         }
-        add("node", "گره", "\(status.node.name) (\(choose(status.node.role, role(status.node.role))), \(number(status.node.origin)))")
+        add(
+            "node",
+            "گره",
+            "\(status.node.name) (\(choose(status.node.role, role(status.node.role))), \(number(status.node.origin)))"
+        )
         if let hub = status.hub {
             let connected = hub.connected ? choose("connected", "وصل") : choose("not connected", "وصل نیست")
-            add("head office", "دفتر مرکزی", "\(hub.name ?? "?") \(hub.address), \(connected)")
+            table.add([
+                TextTable.Cell(choose("head office", "دفتر مرکزی")),
+                TextTable.Cell(verbatim: "\(hub.name ?? "?") \(hub.address), \(connected)"),
+            ])
             add("last contact", "آخرین تماس", hub.lastContact.map(time) ?? choose("never", "هرگز"))
             add(
                 "ahead",
@@ -109,7 +123,11 @@ extension Words {
             TextTable.Column(choose("table", "جدول")), TextTable.Column(choose("rows", "ردیف"), .right),
             TextTable.Column(choose("digest", "چکیده")),
         ])
-        for state in status.tables { tables.add(state.name, number(state.rows), state.digest) }
+        for state in status.tables {
+            tables.add([
+                TextTable.Cell(state.name), TextTable.Cell(number(state.rows)), TextTable.Cell(verbatim: state.digest),
+            ])
+        }
         return health(status.state, style) + reasons(status.reasons) + table.rendered(style) + "\n"
             + tables.rendered(style)
     }
@@ -138,7 +156,7 @@ extension Words {
                 TextTable.Cell(node.skewMilliseconds.map { number($0) } ?? "-"),
                 TextTable.Cell(number(node.parked)), TextTable.Cell(number(node.conflicts)),
                 TextTable.Cell(amount(bytes: node.bytesToday.sent + node.bytesToday.received)),
-                TextTable.Cell(node.software ?? "-"),
+                TextTable.Cell(verbatim: node.software ?? "-"),
             ])
         }
         let notes = nodes.filter { !$0.reasons.isEmpty }.map { node in
@@ -155,14 +173,12 @@ extension Words {
             TextTable.Column(choose("last contact", "آخرین تماس")), TextTable.Column("id"),
         ])
         for node in nodes {
-            table.add(
-                node.name,
-                number(node.origin),
-                choose(node.role, role(node.role)),
-                time(node.enrolledAt),
-                node.lastContact.map(time) ?? choose("never", "هرگز"),
-                node.id
-            )
+            table.add([
+                TextTable.Cell(node.name), TextTable.Cell(number(node.origin)),
+                TextTable.Cell(choose(node.role, role(node.role))), TextTable.Cell(time(node.enrolledAt)),
+                TextTable.Cell(node.lastContact.map(time) ?? choose("never", "هرگز")),
+                TextTable.Cell(verbatim: node.id),
+            ])
         }
         return table.rendered(style)
     }
@@ -175,7 +191,8 @@ extension Words {
         var notes = ""
         for state in tables {
             table.add([
-                TextTable.Cell(state.name), TextTable.Cell(number(state.rows)), TextTable.Cell(state.digest),
+                TextTable.Cell(state.name), TextTable.Cell(number(state.rows)),
+                TextTable.Cell(verbatim: state.digest),
                 state.isRight
                     ? TextTable.Cell(choose("right", "درست"), colour: .green)
                     : TextTable.Cell(choose("DIFFERENT", "نادرست"), colour: .red),

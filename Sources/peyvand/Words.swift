@@ -56,11 +56,15 @@ struct Words: Sendable {
     // MARK: Results
 
     func made(_ noun: Noun, _ id: String) -> String {
-        choose("Made \(noun.english) \(id).", "\(noun.persian) \(PersianText.persianDigits(id)) ساخته شد.") + "\n"
+        choose("Made \(noun.english) \(id).", "\(noun.persian) \(PersianText.persianDigits(id)) ساخته شد.")
+            + "\n"
     }
 
     func changed(_ noun: Noun, _ id: String) -> String {
-        choose("Changed \(noun.english) \(id).", "\(noun.persian) \(PersianText.persianDigits(id)) تغییر کرد.") + "\n"
+        choose(
+            "Changed \(noun.english) \(id).",
+            "\(noun.persian) \(PersianText.persianDigits(id)) تغییر کرد."
+        ) + "\n"
     }
 
     func unchanged(_ noun: Noun, _ id: String) -> String {
@@ -78,7 +82,10 @@ struct Words: Sendable {
     }
 
     func restored(_ noun: Noun, _ id: String) -> String {
-        choose("Restored \(noun.english) \(id).", "\(noun.persian) \(PersianText.persianDigits(id)) بازگردانده شد.") + "\n"
+        choose(
+            "Restored \(noun.english) \(id).",
+            "\(noun.persian) \(PersianText.persianDigits(id)) بازگردانده شد."
+        ) + "\n"
     }
 
     func nothingFound(_ noun: Noun) -> String {
@@ -126,7 +133,8 @@ struct Words: Sendable {
         "done": "انجام شد", "reached": "پاسخ داد", "noAnswer": "بی‌پاسخ", "refused": "نپذیرفت",
         "wrongNumber": "شمارهٔ اشتباه", "cancelled": "لغو شد", "inquiry": "استعلام", "quote": "پیش‌فاکتور",
         "order": "سفارش", "invoice": "فاکتور", "creditNote": "برگشت از فروش", "draft": "پیش‌نویس",
-        "sent": "فرستاده", "accepted": "پذیرفته", "rejected": "ردشده", "issued": "صادرشده", "unknown": "نامعلوم",
+        "sent": "فرستاده", "accepted": "پذیرفته", "rejected": "ردشده", "issued": "صادرشده",
+        "unknown": "نامعلوم",
         "yes": "بله", "no": "خیر", "document": "سند", "officer": "کارشناس", "import": "ورود از فایل",
     ]
 
@@ -135,11 +143,29 @@ struct Words: Sendable {
     /// Told when a line of `write` fails.
     func lineRefused(_ line: Int, _ reason: String, committedLines: Int, transactions: Int) -> String {
         choose(
-            "Line \(line): \(reason) It was not written, nor anything after it. Before it, \(committedLines) "
-                + "\(committedLines == 1 ? "line" : "lines") in \(transactions) "
-                + "\(transactions == 1 ? "transaction" : "transactions") were committed and stay.",
+            "Line \(line): \(reason) Neither it nor anything after it was written. Lines committed before it, "
+                + "which stay: \(committedLines), in \(transactions) \(transactions == 1 ? "transaction" : "transactions").",
             "سطر \(number(line)): \(reason) نه این سطر نوشته شد و نه چیزی پس از آن. پیش از آن \(number(committedLines)) "
                 + "سطر در \(number(transactions)) تراکنش ثبت شده و می‌ماند."
+        )
+    }
+
+    /// Told when nobody takes the replies of `write`.
+    func repliesNotRead(_ lines: Int, transactions: Int) -> String {
+        choose(
+            "Nobody reads the replies any more, so writing has stopped. \(lines) \(lines == 1 ? "line" : "lines") in "
+                + "\(transactions) \(transactions == 1 ? "transaction" : "transactions") were committed and stay.",
+            "دیگر کسی پاسخ‌ها را نمی‌خواند و نوشتن متوقف شد. \(number(lines)) سطر در \(number(transactions)) تراکنش "
+                + "ثبت شده و می‌ماند."
+        )
+    }
+
+    /// Told when the node dies while `write` asks it.
+    func committedBefore(_ lines: Int, transactions: Int) -> String {
+        choose(
+            "Before that, \(lines) \(lines == 1 ? "line" : "lines") in \(transactions) "
+                + "\(transactions == 1 ? "transaction" : "transactions") were committed and stay.",
+            "پیش از آن \(number(lines)) سطر در \(number(transactions)) تراکنش ثبت شده و می‌ماند."
         )
     }
 
@@ -170,11 +196,17 @@ struct Words: Sendable {
     }
 
     func cannotRead(_ path: String) -> String {
-        choose("\(path) cannot be read. Check the name and the owner.", "\(path) خوانده نمی‌شود. نام و مالک آن را ببینید.")
+        choose(
+            "\(path) cannot be read. Check the name and the owner.",
+            "\(path) خوانده نمی‌شود. نام و مالک آن را ببینید."
+        )
     }
 
     func cannotWrite(_ path: String) -> String {
-        choose("\(path) cannot be written. Check the directory and its owner.", "\(path) نوشته نمی‌شود. پوشه و مالک آن را ببینید.")
+        choose(
+            "\(path) cannot be written. Check the directory and its owner.",
+            "\(path) نوشته نمی‌شود. پوشه و مالک آن را ببینید."
+        )
     }
 
     func noHeader(_ path: String) -> String {
@@ -239,7 +271,10 @@ struct Words: Sendable {
     }
 
     func moreProblems(_ count: Int) -> String {
-        choose("... and \(count) more. --errors FILE writes all of them.", "... و \(number(count)) مورد دیگر. --errors FILE همه را می‌نویسد.")
+        choose(
+            "... and \(count) more. --errors FILE writes all of them.",
+            "... و \(number(count)) مورد دیگر. --errors FILE همه را می‌نویسد."
+        )
     }
 
     func stoppedImport(_ rows: Int) -> String {
@@ -268,7 +303,9 @@ struct Words: Sendable {
 
     var nodeWentAway: String {
         choose(
-            "The node stopped while it was asked. Try again.", "گره هنگام پرسش خاموش شد. دوباره بکوشید.")
+            "The node stopped while it was asked. Try again.",
+            "گره هنگام پرسش خاموش شد. دوباره بکوشید."
+        )
     }
 
     /// The sentence of a failure of the replica.
@@ -276,7 +313,8 @@ struct Words: Sendable {
         guard isPersian else { return failure.description }
         func id(_ id: RowID) -> String { PersianText.persianDigits(id.description) }
         return switch failure {
-        case .noNode(let directory): "در \(directory) گره‌ای نیست. با peyvand init بسازید یا پوشهٔ دیگری با --data نام ببرید."
+        case .noNode(let directory):
+            "در \(directory) گره‌ای نیست. با peyvand init بسازید یا پوشهٔ دیگری با --data نام ببرید."
         case .nodeExists(let directory): "در \(directory) گره‌ای هست. چیزی تغییر نکرد؛ پوشهٔ دیگری برگزینید."
         case .inUse(let directory):
             "فرایند دیگری با گرهٔ \(directory) کار می‌کند و پاسخ نمی‌دهد. صبر کنید تا تمام شود و دوباره بکوشید."
@@ -287,7 +325,8 @@ struct Words: Sendable {
         case .missingColumn(let column, let table): "\(table) تازه به فیلد «\(column)» نیاز دارد."
         case .unknownRow(let table, let row):
             "\(table) \(id(row)) اینجا نیست. اگر جای دیگری ساخته شده، همگام‌سازی کنید و دوباره بکوشید."
-        case .deletedRow(let table, let row): "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
+        case .deletedRow(let table, let row):
+            "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
@@ -355,7 +394,15 @@ enum FieldLabels {
 
     private static let customerLabels: [String: Label] = [
         "id": Label("id", "شناسه"),
-        "name": Label("name", "نام و نام خانوادگی", "نام مشتری", "نام کامل", "full name", "نام شرکت", "customer name"),
+        "name": Label(
+            "name",
+            "نام و نام خانوادگی",
+            "نام مشتری",
+            "نام کامل",
+            "full name",
+            "نام شرکت",
+            "customer name"
+        ),
         "givenName": Label("given name", "نام", "نام کوچک", "first name"),
         "familyName": Label("family name", "نام خانوادگی", "فامیل", "last name", "surname"),
         "title": Label("title", "عنوان", "لقب"),
@@ -364,7 +411,16 @@ enum FieldLabels {
         "foreignId": Label("foreign id", "کد فراگیر"),
         "birthDay": Label("birth day", "تاریخ تولد", "تولد", "birthday", "date of birth", "birth date"),
         "fatherName": Label("father's name", "نام پدر", "father name"),
-        "mobile": Label("mobile", "موبایل", "تلفن همراه", "همراه", "شماره موبایل", "شماره همراه", "mobile number", "cell"),
+        "mobile": Label(
+            "mobile",
+            "موبایل",
+            "تلفن همراه",
+            "همراه",
+            "شماره موبایل",
+            "شماره همراه",
+            "mobile number",
+            "cell"
+        ),
         "phone": Label("phone", "تلفن", "تلفن ثابت", "شماره تلفن", "telephone", "phone number"),
         "email": Label("e-mail", "ایمیل", "رایانامه", "پست الکترونیک", "پست الکترونیکی", "email"),
         "web": Label("web", "وب‌سایت", "سایت", "website"),

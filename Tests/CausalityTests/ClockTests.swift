@@ -1,6 +1,6 @@
 import Causality
-import Testing
 import TestKit
+import Testing
 
 @Suite("Hybrid logical clock")
 struct ClockTests {
@@ -97,7 +97,9 @@ struct RowIDTests {
 
     @Test(
         "What is not an identifier is not read as one",
-        arguments: ["", "17", "17-", "-5", "0-1", "1-0", "1-2-3", "+1-2", "1-+2", "1048576-1", "1-8796093022208", "۱-۲"]
+        arguments: [
+            "", "17", "17-", "-5", "0-1", "1-0", "1-2-3", "+1-2", "1-+2", "1048576-1", "1-8796093022208", "۱-۲",
+        ]
     )
     func refused(text: String) {
         #expect(RowID(printed: text) == nil)

@@ -1,6 +1,6 @@
 import Causality
-import Testing
 import TestKit
+import Testing
 
 @Suite("Row clock")
 struct RowClockTests {

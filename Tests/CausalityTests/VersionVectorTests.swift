@@ -1,6 +1,6 @@
 import Causality
-import Testing
 import TestKit
+import Testing
 
 @Suite("Version vector")
 struct VersionVectorTests {

@@ -118,7 +118,10 @@ struct ExchangeTests {
         #expect(outcome.changeSets == 0)
         #expect(try hub.state() == once)
         let log = try hub.replica.readLog(afterPosition: 0, for: child.origin, bytesMax: 1 << 20, entriesMax: 100)
-        let parent = SyncPeer(node: try #require(UniqueID(bytes: hub.replica.node.node)), origin: hub.replica.node.origin)
+        let parent = SyncPeer(
+            node: try #require(UniqueID(bytes: hub.replica.node.node)),
+            origin: hub.replica.node.origin
+        )
         _ = try a.replica.apply([log.batch], from: parent)
         let taken = try a.state()
         _ = try a.replica.apply([log.batch], from: parent)

@@ -223,7 +223,9 @@ struct ForeignWriteTests {
         switch random.below(8) {
         case 0, 1: return "INSERT INTO customer(id, name) VALUES ((SELECT customer FROM nextId), \(value))"
         case 2: return "DELETE FROM customer WHERE id = \(row)"
-        case 3: return "INSERT OR REPLACE INTO customer(id, name, note) SELECT id, \(value), note FROM customer WHERE id = \(row)"
+        case 3:
+            return
+                "INSERT OR REPLACE INTO customer(id, name, note) SELECT id, \(value), note FROM customer WHERE id = \(row)"
         case 4:
             return "INSERT INTO customer(id, name) SELECT id, 'n' FROM customer WHERE id = \(row) "
                 + "ON CONFLICT(id) DO UPDATE SET note = \(value)"

@@ -48,7 +48,10 @@ struct Golden: Sendable, CustomTestStringConvertible {
                     1,
                     5,
                     (1...10).map {
-                        birth($0, [.integer(1000 + $0 * 7), .null, .text("n\($0)"), $0 % 3 == 0 ? .null : .integer(-$0)])
+                        birth(
+                            $0,
+                            [.integer(1000 + $0 * 7), .null, .text("n\($0)"), $0 % 3 == 0 ? .null : .integer(-$0)]
+                        )
                     }
                 )
             ]
@@ -60,8 +63,14 @@ struct Golden: Sendable, CustomTestStringConvertible {
         Golden("restore", [table(4, 8, [change(9, .restore, [], [])])]),
         Golden("blob", [table(5, 6, [change(2, .update, [4], [.blob([0, 1, 255])])])]),
         Golden("empty-text-and-blob", [table(5, 6, [change(2, .update, [3, 4], [.text(""), .blob([])])])]),
-        Golden("integers-differences", [table(2, 4, (1...6).map { change($0, .update, [3], [.integer(1 << 40 + $0)]) })]),
-        Golden("integers-extreme", [table(2, 4, [change(1, .update, [3], [.integer(.max)]), change(2, .update, [3], [.integer(.min)])])]),
+        Golden(
+            "integers-differences",
+            [table(2, 4, (1...6).map { change($0, .update, [3], [.integer(1 << 40 + $0)]) })]
+        ),
+        Golden(
+            "integers-extreme",
+            [table(2, 4, [change(1, .update, [3], [.integer(.max)]), change(2, .update, [3], [.integer(.min)])])]
+        ),
         Golden(
             "mixed-shapes",
             [
@@ -78,7 +87,10 @@ struct Golden: Sendable, CustomTestStringConvertible {
         ),
         Golden(
             "several-tables",
-            [table(1, 4, [birth(1, [.integer(1), .null, .text("x")])]), table(9, 3, [birth(1, [.integer(2), .integer(3)])])]
+            [
+                table(1, 4, [birth(1, [.integer(1), .null, .text("x")])]),
+                table(9, 3, [birth(1, [.integer(2), .integer(3)])]),
+            ]
         ),
         Golden("sixty-four-columns", [table(3, 64, [change(1, .update, [63], [.text("آخر")])])]),
         Golden(

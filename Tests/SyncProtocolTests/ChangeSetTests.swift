@@ -1,7 +1,7 @@
 import Causality
 import SyncProtocol
-import Testing
 import TestKit
+import Testing
 
 @Suite("Change set content")
 struct ChangeSetTests {
@@ -67,9 +67,10 @@ struct ChangeSetTests {
     @Test("A count that the bytes cannot hold is refused before anything is allocated")
     func lyingCount() {
         // Header of 1:1 with no context, then 2^60 table blocks.
-        let bytes: [UInt8] = [1, 1, 1, 1, 0, 0] + [UInt8](repeating: 0, count: 8) + [
-            0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
-        ]
+        let bytes: [UInt8] =
+            [1, 1, 1, 1, 0, 0] + [UInt8](repeating: 0, count: 8) + [
+                0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
+            ]
         #expect(throws: ChangeSetFailure.self) { try bytes.withUnsafeBytes { _ = try ChangeSetReader($0) } }
     }
 
@@ -144,9 +145,10 @@ struct ChangeSetTests {
         for _ in 0..<(1 + random.below(40)) {
             counter += Int64(1 + random.below(3))
             let operation = RowOperation(rawValue: UInt8(random.below(4))) ?? .update
-            let columns = operation == .birth ? all : ColumnMask(rawValue: random.next() & random.next()).intersection(all)
+            let columns =
+                operation == .birth ? all : ColumnMask(rawValue: random.next() & random.next()).intersection(all)
             var values: [FieldValue] = []
-            columns.forEach { values.append(value(column: $0, &random)) }
+            for column in columns.numbers { values.append(value(column: column, &random)) }
             rows.append(
                 RowChange(
                     id: RowID(origin: origin, counter: counter),

@@ -8,14 +8,18 @@ struct ActivityCommands: ParsableCommand {
         abstract: "Calls, visits, meetings, messages, notes and tasks.",
         subcommands: [
             AddActivity.self, EditCommand<ActivityNoun>.self, ListCommand<ActivityNoun>.self,
-            ShowCommand<ActivityNoun>.self, DeleteCommand<ActivityNoun>.self, RestoreCommand<ActivityNoun>.self,
+            ShowCommand<ActivityNoun>.self, DeleteCommand<ActivityNoun>.self,
+            RestoreCommand<ActivityNoun>.self,
         ]
     )
 }
 
 /// `activity add CUSTOMER`
 private struct AddActivity: SessionCommand {
-    static let configuration = CommandConfiguration(commandName: "add", abstract: "Record an activity with a customer.")
+    static let configuration = CommandConfiguration(
+        commandName: "add",
+        abstract: "Record an activity with a customer."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "The customer's id, national code or mobile number.") var customer: String
@@ -32,7 +36,8 @@ private struct AddActivity: SessionCommand {
 
     func run(_ session: CommandSession) async throws {
         let inputs = fields.inputs([
-            ("customer", customer), ("kind", kind), ("subject", subject), ("body", body), ("direction", direction),
+            ("customer", customer), ("kind", kind), ("subject", subject), ("body", body),
+            ("direction", direction),
             ("channel", channel), ("at", at), ("outcome", outcome), ("nextStep", nextStep), ("dueAt", due),
         ])
         let request = AddRow(table: TableDescription.activity.name, fields: inputs)

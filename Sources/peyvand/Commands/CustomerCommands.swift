@@ -40,9 +40,11 @@ private struct AddCustomer: SessionCommand {
 
     private var inputs: [String: FieldInput] {
         fields.inputs([
-            ("name", name), ("givenName", givenName), ("familyName", familyName), ("title", title), ("kind", kind),
+            ("name", name), ("givenName", givenName), ("familyName", familyName), ("title", title),
+            ("kind", kind),
             ("mobile", mobile), ("phone", phone), ("email", email), ("province", province), ("city", city),
-            ("street", street), ("postalCode", postalCode), ("nationalCode", nationalCode), ("legalId", legalId),
+            ("street", street), ("postalCode", postalCode), ("nationalCode", nationalCode),
+            ("legalId", legalId),
             ("birthDay", birthDay), ("stage", stage), ("note", note),
         ])
     }
@@ -60,7 +62,9 @@ private struct AddCustomer: SessionCommand {
 /// `customer find TEXT`
 private struct FindCustomer: SessionCommand {
     static let configuration = CommandConfiguration(
-        commandName: "find", abstract: "Find customers by words of their names, numbers or notes.")
+        commandName: "find",
+        abstract: "Find customers by words of their names, numbers or notes."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "Words, or their beginnings.") var text: [String]
@@ -79,7 +83,9 @@ private struct FindCustomer: SessionCommand {
 /// `customer show CUSTOMER`
 private struct ShowCustomerCommand: SessionCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "Everything about one customer: who it is, and what happened.")
+        commandName: "show",
+        abstract: "Everything about one customer: who it is, and what happened."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "Its id, national code or mobile number.") var customer: String

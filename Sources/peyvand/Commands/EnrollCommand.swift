@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import SyncTransport
 
 /// Invites a new node.
 struct EnrollCommand: AsyncParsableCommand {
@@ -14,7 +15,12 @@ struct EnrollCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("How long the invitation is valid: 90m, 24h, 7d.", valueName: "duration"))
     var ttl = "24h"
 
-    @Option(help: ArgumentHelp("Where the new node finds head office (default: the setting advertise, else listen).", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "Where the new node finds head office (default: the setting advertise, else listen).",
+            valueName: "host:port"
+        )
+    )
     var address: String?
 
     @OptionGroup var options: NodeOptions
@@ -26,6 +32,12 @@ struct EnrollCommand: AsyncParsableCommand {
             throw CommandFailure(.usage, "--ttl \"\(ttl)\" is not a duration. Write it as 90m, 24h or 7d.")
         }
         let address = address ?? settings.value(.advertise) ?? settings.value(.listen) ?? Settings.listenDefault
+        guard let place = NodeAddress(address), place.port > 0 else {
+            throw CommandFailure(
+                .usage,
+                "\"\(address)\" is no address that a branch can call. Give one with --address, such as 127.0.0.1:7443."
+            )
+        }
         let node = try await NodeConnection.open(settings, language: output.language)
         let reply = try await node.perform(Enroll(node: name, address: address, seconds: seconds))
         try node.close()

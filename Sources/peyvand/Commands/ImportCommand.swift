@@ -9,21 +9,40 @@ struct ImportCommand: SessionCommand {
     )
 
     @OptionGroup var node: NodeOptions
-    @Argument(help: "A CSV file: UTF-8 or Windows-1256, divided by comma, semicolon or tab, with a header line.")
+    @Argument(
+        help: "A CSV file: UTF-8 or Windows-1256, divided by comma, semicolon or tab, with a header line."
+    )
     var file: String
     @Option(name: .customLong("as"), help: "customers, activities or orders.") var target: ImportTarget
-    @Option(help: ArgumentHelp("Which column fills which field: TOML, or lines field=Header.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Which column fills which field: TOML, or lines field=Header.", valueName: "file")
+    )
     var map: String?
     @Flag(help: "Tell what would happen, and write nothing.") var dryRun = false
-    @Option(help: ArgumentHelp("Write the rows that were not taken here, with the reason.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Write the rows that were not taken here, with the reason.", valueName: "file")
+    )
     var errors: String?
 
     func run(_ session: CommandSession) async throws {
-        let importing = Importing(self, session.output) { chunk in try await session.ask(chunk) }
+        let context = try await session.ask(ImportContext())
+        let importing = Importing(
+            file: file,
+            target: target,
+            map: map,
+            isDryRun: dryRun,
+            errors: errors,
+            areaCode: context.areaCode,
+            output: session.output
+        ) { chunk in try await session.ask(chunk) }
         let summary = try await importing.run()
         try session.output.result(summary, text: session.words.imported(summary))
-        for warning in summary.warnings.prefix(Self.problemsShown) { session.output.message(session.words.problem(warning)) }
-        for problem in summary.problems.prefix(Self.problemsShown) { session.output.message(session.words.problem(problem)) }
+        for warning in summary.warnings.prefix(Self.problemsShown) {
+            session.output.message(session.words.problem(warning))
+        }
+        for problem in summary.problems.prefix(Self.problemsShown) {
+            session.output.message(session.words.problem(problem))
+        }
         let hidden = summary.invalid - min(summary.problems.count, Self.problemsShown)
         if hidden > 0 { session.output.message(session.words.moreProblems(hidden)) }
         if summary.isStopped {
@@ -63,13 +82,12 @@ struct ImportSummary: Encodable, Sendable {
         updated += outcome.updated
         skipped += outcome.skipped
         position = outcome.position ?? position
-        warnings += outcome.warnings.prefix(max(0, Self.problemsMax - warnings.count))
-        add(outcome.invalid)
+        invalid += outcome.invalid.count
+        problems += outcome.invalid.prefix(max(0, Self.problemsMax - problems.count))
     }
 
-    mutating func add(_ invalid: [ImportChunk.Problem]) {
-        self.invalid += invalid.count
-        problems += invalid.prefix(max(0, Self.problemsMax - problems.count))
+    mutating func add(warnings: [ImportChunk.Problem]) {
+        self.warnings += warnings.prefix(max(0, Self.problemsMax - self.warnings.count))
     }
 }
 
@@ -84,25 +102,12 @@ struct Importing {
     private let isDryRun: Bool
     private let errors: String?
     private let output: Output
-    private let send: (ImportChunk) async throws -> ImportChunk.Outcome
+    private let areaCode: String?
+    private let send: @Sendable (ImportChunk) async throws -> ImportChunk.Outcome
 
     private var words: Words { output.words }
-
-    init(
-        _ command: ImportCommand,
-        _ output: Output,
-        send: @escaping (ImportChunk) async throws -> ImportChunk.Outcome
-    ) {
-        self.init(
-            file: command.file,
-            target: command.target,
-            map: command.map,
-            isDryRun: command.dryRun,
-            errors: command.errors,
-            output: output,
-            send: send
-        )
-    }
+    /// The language of reasons: JSON never changes with language.
+    private var reasonLanguage: Language { output.isJSON ? .en : output.language }
 
     init(
         file: String,
@@ -110,84 +115,136 @@ struct Importing {
         map: String? = nil,
         isDryRun: Bool = false,
         errors: String? = nil,
+        areaCode: String? = nil,
         output: Output,
-        send: @escaping (ImportChunk) async throws -> ImportChunk.Outcome
+        send: @escaping @Sendable (ImportChunk) async throws -> ImportChunk.Outcome
     ) {
         self.file = file
         self.target = target
         self.map = map
         self.isDryRun = isDryRun
         self.errors = errors
+        self.areaCode = areaCode
         self.output = output
         self.send = send
     }
 
     /// Imports the file to its end, or until ^C, which ends it between two transactions.
     func run() async throws -> ImportSummary {
-        var source = try ImportFile(path: file, words: words)
+        let source = try ImportFile(path: file, words: words)
         let plan = try ImportPlan(target, header: source.header, map: try readMap())
         if !plan.ignored.isEmpty { output.message(words.ignoredColumns(plan.ignored)) }
-        let rejects = try errors.map { try RejectedRows(path: $0, header: source.header, source.delimiter, words) }
+        let rejects = try errors.map {
+            try RejectedRows(path: $0, header: source.header, source.delimiter, words)
+        }
         var summary = ImportSummary()
         summary.dryRun = isDryRun
         summary.ignoredColumns = plan.ignored
         var progress = ProgressLine.onStandardError(
-            (file as NSString).lastPathComponent, total: source.byteCount, isPersian: output.language == .fa)
+            (file as NSString).lastPathComponent,
+            total: source.byteCount,
+            isPersian: output.language == .fa
+        )
         defer { progress.finish() }
         Interruption.watch()
-        var seen: [String: Int] = [:]
-        var isEnd = false
-        while !isEnd {
-            var records: [CSVRecord] = []
-            while records.count < Self.rowsPerTransaction {
-                guard let record = try source.next() else {
-                    isEnd = true
-                    break
-                }
-                if !record.isBlank { records.append(record) }
-            }
+        var preparation = Preparation(self, source, plan)
+        var batch = try preparation.next()
+        while let current = batch {
             if Interruption.isRequested {
                 summary.isStopped = true
                 break
             }
-            if records.isEmpty { continue }
-            summary.rows += records.count
-            var invalid: [ImportChunk.Problem] = []
-            let rows = rows(records, plan, &seen, &invalid)
-            var outcome = try await send(
-                ImportChunk(
-                    target: target,
-                    fields: plan.fields,
-                    rows: rows,
-                    isDryRun: isDryRun,
-                    language: output.isJSON ? .en : output.language
-                )
-            )
-            outcome.invalid += invalid
+            // While the node writes these rows, the next ones are read.
+            async let pending = send(current.chunk)
+            let following = Result { try preparation.next() }
+            var outcome = try await pending
+            outcome.invalid += current.invalid
             outcome.invalid.sort { $0.line < $1.line }
+            summary.rows += current.records.count
+            summary.add(warnings: current.warnings)
             summary.add(outcome)
-            try rejects?.add(outcome.invalid, of: records)
-            progress.update(count: source.bytesRead)
+            try rejects?.add(outcome.invalid, of: current.records)
+            progress.update(count: current.bytesRead)
+            batch = try following.get()
         }
         return summary
     }
 
-    private func rows(
-        _ records: [CSVRecord],
-        _ plan: ImportPlan,
-        _ seen: inout [String: Int],
-        _ invalid: inout [ImportChunk.Problem]
-    ) -> [ImportChunk.Row] {
-        records.compactMap { record in
+    /// The rows of one transaction, read but not written.
+    private struct Batch {
+        let records: [CSVRecord]
+        let chunk: ImportChunk
+        let invalid: [ImportChunk.Problem]
+        let warnings: [ImportChunk.Problem]
+        let bytesRead: Int
+    }
+
+    /// Reads the file, batch by batch.
+    private struct Preparation {
+        private let importing: Importing
+        private let plan: ImportPlan
+        private let reading: ImportReading
+        private var source: ImportFile
+        private var seen: [String: Int] = [:]
+
+        init(_ importing: Importing, _ source: ImportFile, _ plan: ImportPlan) {
+            self.importing = importing
+            self.source = source
+            self.plan = plan
+            reading = ImportReading(
+                importing.target,
+                fields: plan.fields,
+                areaCode: importing.areaCode,
+                language: importing.reasonLanguage
+            )
+        }
+
+        /// The next rows; nil at the end of the file.
+        mutating func next() throws -> Batch? {
+            var records: [CSVRecord] = []
+            while records.count < Importing.rowsPerTransaction, let record = try source.next() {
+                if !record.isBlank { records.append(record) }
+            }
+            if records.isEmpty { return nil }
+            var rows: [ImportChunk.Row] = []
+            rows.reserveCapacity(records.count)
+            var invalid: [ImportChunk.Problem] = []
+            var warnings: [ImportChunk.Problem] = []
+            for record in records {
+                do throws(ImportChunk.Problem) {
+                    rows.append(try row(record, &warnings))
+                } catch {
+                    invalid.append(error)
+                }
+            }
+            let chunk = ImportChunk(
+                target: importing.target,
+                columns: reading.columns,
+                rows: rows,
+                isDryRun: importing.isDryRun,
+                language: importing.reasonLanguage
+            )
+            return Batch(
+                records: records,
+                chunk: chunk,
+                invalid: invalid,
+                warnings: warnings,
+                bytesRead: source.bytesRead
+            )
+        }
+
+        private mutating func row(
+            _ record: CSVRecord,
+            _ warnings: inout [ImportChunk.Problem]
+        ) throws(ImportChunk.Problem) -> ImportChunk.Row {
+            let words = Words(importing.reasonLanguage)
             if let flaw = record.flaw {
-                invalid.append(ImportChunk.Problem(line: record.line, column: nil, reason: words.flaw(flaw)))
-                return nil
+                throw ImportChunk.Problem(line: record.line, column: nil, reason: words.flaw(flaw))
             }
             guard let cells = plan.cells(of: record, seen: &seen) else {
-                invalid.append(ImportChunk.Problem(line: record.line, column: nil, reason: words.tooManyCells))
-                return nil
+                throw ImportChunk.Problem(line: record.line, column: nil, reason: words.tooManyCells)
             }
-            return ImportChunk.Row(line: record.line, cells: cells)
+            return try reading.row(line: record.line, cells: cells, warnings: &warnings)
         }
     }
 
@@ -204,7 +261,7 @@ struct Importing {
 private struct RejectedRows {
     private let file: FileHandle
     private let path: String
-    private let delimiter: Character
+    private let delimiter: Unicode.Scalar
     private let words: Words
     private let columnCount: Int
 
@@ -214,10 +271,10 @@ private struct RejectedRows {
         else { throw CommandFailure(.failed, words.cannotWrite(path)) }
         self.file = file
         self.path = path
-        self.delimiter = Character(Unicode.Scalar(delimiter))
+        self.delimiter = Unicode.Scalar(delimiter)
         self.words = words
         columnCount = header.count
-        try write("\u{FEFF}" + line(header + [words.reasonColumn]))
+        try write("\u{FEFF}" + CSVText.line(header + [words.reasonColumn], delimiter: self.delimiter))
     }
 
     func add(_ problems: [ImportChunk.Problem], of records: [CSVRecord]) throws {
@@ -228,19 +285,9 @@ private struct RejectedRows {
             guard let record = byLine[problem.line] else { continue }
             let missing = repeatElement("", count: max(0, columnCount - record.cells.count))
             let reason = problem.column.map { "\(words.title($0)): \(problem.reason)" } ?? problem.reason
-            text += line(record.cells + missing + [reason])
+            text += CSVText.line(record.cells + missing + [reason], delimiter: delimiter)
         }
         try write(text)
-    }
-
-    private func line(_ cells: [String]) -> String {
-        let written = cells.map { cell in
-            let mustQuote = cell.unicodeScalars.contains {
-                $0 == "\"" || $0 == "\n" || $0 == "\r" || $0 == delimiter.unicodeScalars.first
-            }
-            return mustQuote || cell.first == " " ? "\"\(cell.replacing("\"", with: "\"\""))\"" : cell
-        }
-        return written.joined(separator: String(delimiter)) + "\r\n"
     }
 
     private func write(_ text: String) throws {

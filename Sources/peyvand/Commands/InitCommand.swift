@@ -39,7 +39,9 @@ struct InitCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Head office: where it listens for branches.", valueName: "host:port"))
     var listen: String?
 
-    @Option(help: ArgumentHelp("Head office: the address that invitations name, if it is another.", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp("Head office: the address that invitations name, if it is another.", valueName: "host:port")
+    )
     var advertise: String?
 
     @Option(help: ArgumentHelp("Where the console will listen.", valueName: "host:port"))
@@ -101,9 +103,13 @@ struct InitCommand: AsyncParsableCommand {
         }
         guard let invitation = Invitation(line: join), let hub = NodeAddress(invitation.address) else {
             throw CommandFailure(
-                .usage, "The invitation is not whole. Copy the whole line that `peyvand enroll` has printed.")
+                .usage,
+                "The invitation is not whole. Copy the whole line that `peyvand enroll` has printed."
+            )
         }
         let replica = try openOrCreate(settings, invitation)
+        // An earlier attempt may have had an invitation with another address.
+        try replica.moveHub(to: invitation.address)
         let logger = Logger(label: "peyvand.init") { _ in SwiftLogNoOpLogHandler() }
         if !replica.node.isJoined {
             let node = replica.node
@@ -157,7 +163,8 @@ struct InitCommand: AsyncParsableCommand {
         let replica = try Replica.open(settings.directory, wallClock: wallClock)
         let node = replica.node
         let isComplete = try replica.status().provedEqualAt != nil
-        guard node.role == .branch, node.name == invitation.name, !isComplete else {
+        // A node that nobody has let in is nothing yet, whatever it was to be called.
+        guard node.role == .branch, !node.isJoined || node.name == invitation.name, !isComplete else {
             try replica.close()
             throw StoreFailure.nodeExists(directory: settings.directory)
         }

@@ -13,7 +13,9 @@ struct LogCommands: ParsableCommand {
 /// `log list`
 private struct ListLogCommand: SessionCommand {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "The newest change sets, or those after a position.")
+        commandName: "list",
+        abstract: "The newest change sets, or those after a position."
+    )
 
     @OptionGroup var node: NodeOptions
     @Option(help: "Begin behind this position.") var after: UInt64?
@@ -33,8 +35,13 @@ private struct ListLogCommand: SessionCommand {
         ])
         for entry in entries {
             table.add(
-                entry.id, String(entry.origin), String(entry.seq), entry.time.map(words.time) ?? "",
-                String(entry.rows), entry.bytes.map { String($0) } ?? "-")
+                entry.id,
+                String(entry.origin),
+                String(entry.seq),
+                entry.time.map(words.time) ?? "",
+                String(entry.rows),
+                entry.bytes.map { String($0) } ?? "-"
+            )
         }
         try session.output.result(["changeSets": entries], text: table.rendered(session.output.style))
     }
@@ -43,7 +50,9 @@ private struct ListLogCommand: SessionCommand {
 /// `log show POSITION`
 private struct ShowLogCommand: SessionCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "What one change set did to each row.")
+        commandName: "show",
+        abstract: "What one change set did to each row."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "Its position.") var position: UInt64

@@ -7,7 +7,8 @@ struct OrderCommands: ParsableCommand {
         commandName: "order",
         abstract: "Inquiries, quotes, orders, invoices and credit notes.",
         subcommands: [
-            AddOrderCommand.self, EditCommand<OrderNoun>.self, ListCommand<OrderNoun>.self, ShowOrderCommand.self,
+            AddOrderCommand.self, EditCommand<OrderNoun>.self, ListCommand<OrderNoun>.self,
+            ShowOrderCommand.self,
             DeleteCommand<OrderNoun>.self, RestoreCommand<OrderNoun>.self,
         ]
     )
@@ -15,7 +16,10 @@ struct OrderCommands: ParsableCommand {
 
 /// `order add CUSTOMER`
 private struct AddOrderCommand: SessionCommand {
-    static let configuration = CommandConfiguration(commandName: "add", abstract: "Record an order and its lines.")
+    static let configuration = CommandConfiguration(
+        commandName: "add",
+        abstract: "Record an order and its lines."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "The customer's id, national code or mobile number.") var customer: String
@@ -37,7 +41,9 @@ private struct AddOrderCommand: SessionCommand {
 
     func run(_ session: CommandSession) async throws {
         let entries = lines.map { line in
-            let parts = line.split(separator: ";", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            let parts = line.split(separator: ";", maxSplits: 2, omittingEmptySubsequences: false).map(
+                String.init
+            )
             return OrderLineEntry(
                 text: parts[0],
                 quantity: parts.count > 1 ? parts[1] : nil,
@@ -52,7 +58,10 @@ private struct AddOrderCommand: SessionCommand {
 
 /// `order show ID`
 private struct ShowOrderCommand: SessionCommand {
-    static let configuration = CommandConfiguration(commandName: "show", abstract: "Show one order with its lines.")
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract: "Show one order with its lines."
+    )
 
     @OptionGroup var node: NodeOptions
     @Argument(help: "Its id or number.") var id: String

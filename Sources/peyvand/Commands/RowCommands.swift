@@ -14,7 +14,10 @@ enum OrderNoun: NounType { static let noun = Noun.order }
 
 /// `--set field=value`, any number of times.
 struct FieldSettings: ParsableArguments {
-    @Option(name: .customLong("set"), help: ArgumentHelp("Set any field; `field=` clears it.", valueName: "field=value"))
+    @Option(
+        name: .customLong("set"),
+        help: ArgumentHelp("Set any field; `field=` clears it.", valueName: "field=value")
+    )
     var settings: [FieldSetting] = []
 
     /// The fields that were given, together with those of other flags, over which they prevail.
@@ -79,7 +82,10 @@ struct EditCommand<Type: NounType>: SessionCommand {
 /// `NOUN delete ID`
 struct DeleteCommand<Type: NounType>: SessionCommand {
     static var configuration: CommandConfiguration {
-        CommandConfiguration(commandName: "delete", abstract: "Delete one \(Type.noun.english); restore brings it back.")
+        CommandConfiguration(
+            commandName: "delete",
+            abstract: "Delete one \(Type.noun.english); restore brings it back."
+        )
     }
 
     @OptionGroup var node: NodeOptions
@@ -124,12 +130,20 @@ struct ShowCommand<Type: NounType>: SessionCommand {
 /// `NOUN list`
 struct ListCommand<Type: NounType>: SessionCommand {
     static var configuration: CommandConfiguration {
-        CommandConfiguration(commandName: "list", abstract: "List \(Type.noun.plural) in the order of their ids.")
+        CommandConfiguration(
+            commandName: "list",
+            abstract: "List \(Type.noun.plural) in the order of their ids."
+        )
     }
 
     @OptionGroup var node: NodeOptions
     @OptionGroup var options: ListOptions
-    @Option(help: ArgumentHelp("Only those of one customer: its id, national code or mobile number.", visibility: Type.customerVisibility))
+    @Option(
+        help: ArgumentHelp(
+            "Only those of one customer: its id, national code or mobile number.",
+            visibility: Type.customerVisibility
+        )
+    )
     var customer: String?
 
     func check(_ words: Words) throws {

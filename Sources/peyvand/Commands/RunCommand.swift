@@ -12,7 +12,12 @@ struct RunCommand: AsyncParsableCommand {
         abstract: "Run the node: synchronise, and answer commands. Stops in order on SIGTERM or Ctrl-C."
     )
 
-    @Option(help: ArgumentHelp("Head office: where it listens for branches (default: 127.0.0.1:7443).", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "Head office: where it listens for branches (default: 127.0.0.1:7443).",
+            valueName: "host:port"
+        )
+    )
     var listen: String?
 
     @Option(help: ArgumentHelp("Where the console listens. Not in this version.", valueName: "host:port"))
@@ -25,12 +30,20 @@ struct RunCommand: AsyncParsableCommand {
         let output = try options.output(settings)
         let logger = Logger(label: "peyvand", factory: PlainLogHandler.init)
         let wallClock = try settings.wallClock()
-        let replica = try Replica.open(settings.directory, wallClock: wallClock)
+        // A command may be at work here: it has its time to finish.
+        let opened = try await NodeConnection.openReplica(
+            settings,
+            wallClock: wallClock,
+            language: output.language
+        )
+        guard let replica = opened else {
+            throw CommandFailure(.refused, output.words.runsAlready(settings.directory))
+        }
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
         let live = LiveSettings(settings, logger: logger)
 
-        var services: [any Service] = [live, ForeignWriteService(replica: replica, logger: logger)]
+        var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
         var link: HubLink?
         if let hub = node.hub {
             guard let address = NodeAddress(hub.address) else {

@@ -91,7 +91,9 @@ struct VerifyCommand: AsyncParsableCommand {
     func run() async throws {
         try await Health.report(options) { node, output in
             var line = ProgressLine.onStandardError(
-                output.words.choose("Verifying", "بررسی"), isPersian: output.language == .fa)
+                output.words.choose("Verifying", "بررسی"),
+                isPersian: output.language == .fa
+            )
             let tables = try await node.perform(VerifyReplica()) { line.update(count: $0.count, total: $0.total) }
             line.finish()
             let state: HealthState = tables.allSatisfy(\.isRight) ? .green : .red

@@ -60,7 +60,12 @@ struct SyncCommand: AsyncParsableCommand {
         abstract: "Exchange everything with head office, once. Exit: 0 done, 1 failed, 2 refused."
     )
 
-    @Option(help: ArgumentHelp("Give up after this many seconds; what was exchanged until then stays.", valueName: "seconds"))
+    @Option(
+        help: ArgumentHelp(
+            "Give up after this many seconds; what was exchanged until then stays.",
+            valueName: "seconds"
+        )
+    )
     var timeout: Double?
 
     @OptionGroup var options: NodeOptions
@@ -106,7 +111,9 @@ struct SyncCommand: AsyncParsableCommand {
     /// Shows how much of the hub's log has been taken.
     private static func showProgress(of replica: Replica, _ output: Output) async {
         var line = ProgressLine.onStandardError(
-            output.words.choose("Receiving change sets", "دریافت تغییرها"), isPersian: output.language == .fa)
+            output.words.choose("Receiving change sets", "دریافت تغییرها"),
+            isPersian: output.language == .fa
+        )
         while !Task.isCancelled {
             if let status = try? replica.status(), let behind = status.behind, behind > 0 {
                 line.update(

@@ -1,10 +1,13 @@
 import ArgumentParser
 import Foundation
+import SyncTransport
 
 /// `write --jsonl FILE`: bulk edits, one JSON object a line.
 struct WriteCommand: SessionCommand {
     static let configuration = CommandConfiguration(
-        commandName: "write", abstract: "Write rows in bulk, one JSON object a line.")
+        commandName: "write",
+        abstract: "Write rows in bulk, one JSON object a line."
+    )
 
     @OptionGroup var node: NodeOptions
     @Option(help: ArgumentHelp("A file of JSON lines, or - for standard input.", valueName: "file"))
@@ -23,6 +26,18 @@ struct WriteCommand: SessionCommand {
                 if !lines.isReady { try await writing.flush() }
             }
             try await writing.finish()
+        } catch is ClosedOutput {
+            // Not the quiet end of a list that nobody reads to the end: there is more to write.
+            throw CommandFailure(
+                .failed,
+                words.repliesNotRead(writing.committedLines, transactions: writing.committedTransactions)
+            )
+        } catch let failure as SyncTransportFailure {
+            let committed = words.committedBefore(
+                writing.committedLines,
+                transactions: writing.committedTransactions
+            )
+            throw CommandFailure(.failed, "\(failure) \(committed)")
         } catch let refusal as LineRefusal {
             throw CommandFailure(
                 refusal.reason.exit == .usage ? .failed : refusal.reason.exit,
@@ -99,14 +114,16 @@ private struct Writing {
     }
 
     mutating func finish() async throws {
-        if open != nil { try await refuse(openLine, CommandFailure(.failed, words.beginWithoutCommit(openLine))) }
+        if open != nil {
+            try await refuse(openLine, CommandFailure(.failed, words.beginWithoutCommit(openLine)))
+        }
         try await flush()
     }
 
     /// Sends what was gathered, and prints the replies: what is printed is durable.
     mutating func flush() async throws {
         guard !batch.isEmpty else { return }
-        let outcome = try await session.ask(WriteBatch(transactions: batch))
+        let outcome = try await session.ask(WriteBatch(transactions: batch, language: session.output.language))
         batch = []
         batchBytes = 0
         committedLines += outcome.rows.count

@@ -33,11 +33,19 @@ package struct TextTable: Sendable {
         package var text: String
         /// The colour where colours are shown; nil: none.
         package var colour: NamedColor?
+        /// Whether its digits stay as they are in every language: addresses, digests, names of programs.
+        package var isVerbatim = false
 
         /// Makes a cell.
         package init(_ text: String, colour: NamedColor? = nil) {
             self.text = text
             self.colour = colour
+        }
+
+        /// Makes a cell whose digits stay as they are.
+        package init(verbatim text: String) {
+            self.init(text)
+            isVerbatim = true
         }
 
         /// Makes a cell without colour.
@@ -61,9 +69,9 @@ package struct TextTable: Sendable {
     /// Returns the lines of the table, each ended by a line feed: header, rule, rows.
     package func rendered(_ style: ConsoleStyle = .plain) -> String {
         guard !columns.isEmpty else { return "" }
-        let titles = columns.map { shown($0.title, style) }
+        let titles = columns.map { shown(Cell($0.title), style) }
         let texts = rows.map { row in
-            columns.indices.map { $0 < row.count ? shown(row[$0].text, style) : "" }
+            columns.indices.map { $0 < row.count ? shown(row[$0], style) : "" }
         }
         let widths = widths(titles: titles, texts: texts, columnsMax: style.columns)
 
@@ -82,8 +90,9 @@ package struct TextTable: Sendable {
     private static let gap = "  "
     private static let narrowestColumn = 4
 
-    private func shown(_ text: String, _ style: ConsoleStyle) -> String {
-        DisplayText.escaped(style.isPersian ? PersianText.persianDigits(text) : text)
+    private func shown(_ cell: Cell, _ style: ConsoleStyle) -> String {
+        let isTranslated = style.isPersian && !cell.isVerbatim
+        return DisplayText.escaped(isTranslated ? PersianText.persianDigits(cell.text) : cell.text)
     }
 
     /// The width of each column: that of its widest text, then the widest are narrowed until a line fits.

@@ -172,3 +172,26 @@ struct CSVReader {
         }
     }
 }
+
+/// Writes cells as ``CSVReader`` reads them.
+enum CSVText {
+    /// One line of cells, each quoted if it must be, ended by CR LF.
+    static func line(_ cells: [String], delimiter: Unicode.Scalar) -> String {
+        cells.map { cell($0, delimiter: delimiter) }.joined(separator: String(delimiter)) + "\r\n"
+    }
+
+    /// Goes by code points: a quote and the ZWNJ behind it are one Swift character.
+    private static func cell(_ text: String, delimiter: Unicode.Scalar) -> String {
+        let mustQuote =
+            text.unicodeScalars.first == " "
+            || text.unicodeScalars.contains { ["\"", "\n", "\r", delimiter].contains($0) }
+        guard mustQuote else { return text }
+        var quoted = String.UnicodeScalarView("\"".unicodeScalars)
+        for scalar in text.unicodeScalars {
+            if scalar == "\"" { quoted.append(scalar) }
+            quoted.append(scalar)
+        }
+        quoted.append("\"")
+        return String(quoted)
+    }
+}

@@ -7,14 +7,14 @@ import SyncProtocol
 struct ImportChunk: NodeRequest {
     static let name = "import"
 
-    /// One row: its line in the file, and a cell for each of the fields.
+    /// One row: its line in the file, and a value for each of the fields, null where it has none.
     struct Row: Codable, Sendable {
         let line: Int
-        let cells: [String]
+        let values: [FieldInput]
     }
 
     /// Why a row was not taken, or a value of it looks wrong.
-    struct Problem: Codable, Hashable, Sendable {
+    struct Problem: Error, Codable, Hashable, Sendable {
         let line: Int
         let column: String?
         let reason: String
@@ -28,14 +28,12 @@ struct ImportChunk: NodeRequest {
         var skipped = 0
         /// Rows that were not taken.
         var invalid: [Problem] = []
-        /// Values that were taken but look wrong.
-        var warnings: [Problem] = []
         /// Where the change set stands; nil when nothing has changed.
         var position: UInt64?
     }
 
     let target: ImportTarget
-    let fields: [String?]
+    let columns: [ImportColumn]
     let rows: [Row]
     let isDryRun: Bool
     let language: Language
@@ -49,12 +47,12 @@ struct ImportChunk: NodeRequest {
     private static let lateRefusalsMax = 50
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Outcome {
-        var parsed = Outcome()
-        var drafts = try drafts(&parsed, areaCode: areaCode(node))
+        var refused = Outcome()
+        var drafts = rows.map { ImportDraft($0, columns) }
         for _ in 0...Self.lateRefusalsMax {
             do {
                 let written = try node.replica.write { transaction in
-                    var writing = ImportWriting(target, node, transaction, parsed, language)
+                    var writing = ImportWriting(target, node, transaction, refused, language)
                     try writing.perform(drafts)
                     if isDryRun { throw DryRun(outcome: writing.outcome) }
                     return writing.outcome
@@ -68,7 +66,7 @@ struct ImportChunk: NodeRequest {
                 // Nothing of the transaction stays, so it is done again without the row.
                 drafts.removeAll { $0.line == refusal.line }
                 let reason = Words(language).sentence(of: refusal.failure)
-                parsed.invalid.append(Problem(line: refusal.line, column: nil, reason: reason))
+                refused.invalid.append(Problem(line: refusal.line, column: nil, reason: reason))
             }
         }
         throw CommandFailure(
@@ -76,82 +74,6 @@ struct ImportChunk: NodeRequest {
             "Too many rows near line \(rows.first?.line ?? 0) were refused while they were written. "
                 + "Check that the file fits `--as \(target.rawValue)`."
         )
-    }
-
-    private func areaCode(_ node: NodeService) throws -> String? {
-        guard let id = node.replica.node.branchRow else { return nil }
-        return try node.replica.read { reader in
-            try reader.values(.branch, id: id)?.text("areaCode")
-        }
-    }
-
-    /// Reads the cells. Rows with a cell that does not fit its field go into the outcome as invalid.
-    private func drafts(_ outcome: inout Outcome, areaCode: String?) throws -> [ImportDraft] {
-        let columns = fields.map { field in field.map { ImportColumn($0, target) } }
-        var drafts: [ImportDraft] = []
-        drafts.reserveCapacity(rows.count)
-        for row in rows {
-            var draft = ImportDraft(line: row.line)
-            var problem: Problem?
-            for (column, cell) in zip(columns, row.cells) {
-                guard let column, !cell.isEmpty else { continue }
-                do {
-                    let reading = try column.read(cell, areaCode: areaCode)
-                    if reading.value.isNull { continue }
-                    draft.set(column, reading.value)
-                    if let warning = reading.warning {
-                        let reason = language == .fa ? warning.persian : warning.description
-                        outcome.warnings.append(Problem(line: row.line, column: column.field, reason: reason))
-                    }
-                } catch {
-                    let reason = language == .fa ? error.persianReason : error.reason
-                    problem = Problem(line: row.line, column: column.field, reason: reason)
-                    break
-                }
-            }
-            if let problem {
-                outcome.invalid.append(problem)
-            } else {
-                drafts.append(draft)
-            }
-        }
-        return drafts
-    }
-}
-
-/// One field that a column of the file fills, and where it belongs.
-struct ImportColumn: Sendable {
-    let field: String
-    /// Whether it belongs to the order's line rather than the order.
-    let isOfLine: Bool
-    private let table: TableDescription
-    private let column: ColumnDescription?
-
-    init(_ field: String, _ target: ImportTarget) {
-        self.field = field
-        isOfLine = target == .orders && ["text", "quantity", "unitPrice"].contains(field)
-        table = isOfLine ? .orderLine : target.table
-        column = table.column(named: field)
-    }
-
-    /// Whether it names a customer, who is looked up later.
-    var isCustomer: Bool { field == "customer" }
-
-    fileprivate func read(_ cell: String, areaCode: String?) throws(FieldFailure) -> FieldEntry.Reading {
-        guard let column else { return FieldEntry.Reading(value: .null, warning: nil) }
-        if isCustomer { return FieldEntry.Reading(value: .text(PersianText.display(cell)), warning: nil) }
-        if field == "quantity" {
-            return FieldEntry.Reading(value: try Quantity.parse(cell), warning: nil)
-        }
-        let reading = try FieldEntry.read(.text(cell), for: column, of: table, branchAreaCode: areaCode)
-        if case .text(let text) = reading.value, text.utf8.count > ChangeSet.textBytesMax {
-            throw FieldFailure(
-                table: table.name,
-                column: field,
-                problem: .wrongKind(expected: "at most \(ChangeSet.textBytesMax) bytes long")
-            )
-        }
-        return reading
     }
 }
 
@@ -165,20 +87,29 @@ struct ImportDraft: Sendable {
     /// What the file writes for the customer.
     var customer: String?
 
-    init(line: Int) { self.line = line }
+    init(_ row: ImportChunk.Row, _ columns: [ImportColumn]) {
+        line = row.line
+        // Room for the defaults of a new row, so that filling them in copies nothing.
+        values.reserveCapacity(columns.count + 8)
+        for (column, input) in zip(columns, row.values) {
+            let value: FieldValue
+            switch input {
+            case .null, .boolean: continue
+            case .integer(let number): value = .integer(number)
+            case .text(let text): value = .text(text)
+            }
+            if column.isCustomer, case .text(let text) = input {
+                customer = text
+            } else if column.isOfLine {
+                lineValues[column.field] = value
+            } else {
+                values[column.field] = value
+            }
+        }
+    }
 
     /// What makes the row the same when it comes again.
     var key: FieldValue { values[ImportPlan.keyField] ?? .null }
-
-    mutating func set(_ column: ImportColumn, _ value: FieldValue) {
-        if column.isCustomer, case .text(let text) = value {
-            customer = text
-        } else if column.isOfLine {
-            lineValues[column.field] = value
-        } else {
-            values[column.field] = value
-        }
-    }
 }
 
 /// The part of an import that happens inside the transaction: finds what is here, makes or changes rows.
@@ -194,6 +125,8 @@ private struct ImportWriting {
     private let transaction: LocalTransaction
     private let words: Words
     private let branch: FieldValue
+    /// The columns that name rows other than the customer, with their tables; nil for a table of later versions.
+    private let references: [(column: String, table: String?)]
     private var present: [FieldValue: [RowID]] = [:]
     private var deleted: [FieldValue: [RowID]] = [:]
     private var lines: [FieldValue: [RowID]] = [:]
@@ -213,6 +146,10 @@ private struct ImportWriting {
         self.outcome = outcome
         words = Words(language)
         branch = RowEntry.branch(transaction)
+        references = target.table.columns.dropFirst(3).compactMap { column in
+            guard case .reference(let name) = column.type, column.name != "customer" else { return nil }
+            return (column.name, transaction.schema.table(named: name)?.name)
+        }
     }
 
     mutating func perform(_ drafts: [ImportDraft]) throws {
@@ -233,7 +170,8 @@ private struct ImportWriting {
                 try perform(draft)
             } catch let failure as StoreFailure {
                 switch failure {
-                case .database, .diskFull, .notJoined, .headOfficeOnly, .changeSet, .damagedRow, .damagedLog: throw failure
+                case .database, .diskFull, .notJoined, .headOfficeOnly, .changeSet, .damagedRow, .damagedLog:
+                    throw failure
                 default: throw Refusal(line: draft.line, failure: failure)
                 }
             }
@@ -241,28 +179,26 @@ private struct ImportWriting {
     }
 
     private mutating func perform(_ draft: ImportDraft) throws {
-        var draft = draft
+        var entry = RowEntry(values: draft.values, of: target.table)
         if target != .customers, let named = draft.customer {
             guard let customer = try customer(named) else {
                 return refuse(draft, column: "customer", words.noSuchCustomer)
             }
-            draft.values["customer"] = .integer(customer.rawValue)
+            entry.set("customer", .integer(customer.rawValue))
         }
-        for column in target.table.columns.dropFirst() {
-            guard case .reference(let name) = column.type, case .integer(let number) = draft.values[column.name],
-                column.name != "customer"
-            else { continue }
-            guard let id = RowID(rawValue: number), transaction.schema.table(named: name) != nil,
-                try transaction.contains(name, id: id)
-            else { return refuse(draft, column: column.name, words.noSuchRow(name)) }
+        for (column, target) in references {
+            guard case .integer(let number) = draft.values[column] else { continue }
+            guard let id = RowID(rawValue: number), let target, try transaction.contains(target, id: id) else {
+                return refuse(draft, column: column, words.noSuchRow(target ?? column))
+            }
         }
-        if let id = present[draft.key]?.first { return try change(id, draft) }
+        if let id = present[draft.key]?.first { return try change(id, entry, draft) }
         if deleted[draft.key] != nil {
             outcome.skipped += 1
             return
         }
-        if let missing = missingField(of: draft) { return refuse(draft, column: missing, words.fieldIsMissing) }
-        try make(draft)
+        if let missing = missingField(of: entry) { return refuse(draft, column: missing, words.fieldIsMissing) }
+        try make(&entry, draft)
     }
 
     private func customer(_ named: String) throws -> RowID? {
@@ -272,13 +208,16 @@ private struct ImportWriting {
     }
 
     /// A field that a new row must have, and that neither the file nor a rule gives.
-    private func missingField(of draft: ImportDraft) -> String? {
+    private func missingField(of entry: RowEntry) -> String? {
         if target == .customers {
-            let telling = ["name", "givenName", "familyName", "mobile", "phone", "email", "nationalCode", "legalId"]
-            return telling.contains { draft.values[$0] != nil } ? nil : "name"
+            let telling = [
+                "name", "givenName", "familyName", "mobile", "phone", "email", "nationalCode", "legalId",
+            ]
+            return telling.contains { entry.has($0) } ? nil : "name"
         }
         return target.table.columns.first { column in
-            column.isRequired && draft.values[column.name] == nil && !(target == .orders && column.name == "kind")
+            column.isRequired && !entry.has(column.name)
+                && !(target == .orders && column.name == "kind")
         }?.name
     }
 
@@ -286,8 +225,7 @@ private struct ImportWriting {
         outcome.invalid.append(ImportChunk.Problem(line: draft.line, column: column, reason: reason))
     }
 
-    private mutating func make(_ draft: ImportDraft) throws {
-        var entry = RowEntry(values: draft.values, of: target.table)
+    private mutating func make(_ entry: inout RowEntry, _ draft: ImportDraft) throws {
         entry.setDefaults(from: .file, branch: branch, in: node)
         let id = try transaction.insert(target.table.name, entry.values)
         if target == .orders {
@@ -302,12 +240,14 @@ private struct ImportWriting {
         outcome.created += 1
     }
 
-    private mutating func change(_ id: RowID, _ draft: ImportDraft) throws {
-        var isChanged = try transaction.update(target.table.name, id: id, draft.values)
+    private mutating func change(_ id: RowID, _ entry: RowEntry, _ draft: ImportDraft) throws {
+        var isChanged = try transaction.update(target.table.name, id: id, entry.values)
         if target == .orders, let line = lines[.integer(id.rawValue)]?.first {
             var values = draft.lineValues
             // An order with several lines got them here: its total is not that of its first line.
-            if let total = draft.values["total"], lines[.integer(id.rawValue)]?.count == 1 { values["total"] = total }
+            if let total = draft.values["total"], lines[.integer(id.rawValue)]?.count == 1 {
+                values["total"] = total
+            }
             if try transaction.update(TableDescription.orderLine.name, id: line, values) { isChanged = true }
         }
         if isChanged { outcome.updated += 1 } else { outcome.skipped += 1 }

@@ -87,7 +87,9 @@ struct ImportFile {
         var rest = Data()
         while let chunk = try file.read(upToCount: chunkBytes), !chunk.isEmpty {
             if survey.byteCount == 0 {
-                if chunk.starts(with: [0xFF, 0xFE]) || chunk.starts(with: [0xFE, 0xFF]) || chunk.prefix(4096).contains(0) {
+                if chunk.starts(with: [0xFF, 0xFE]) || chunk.starts(with: [0xFE, 0xFF])
+                    || chunk.prefix(4096).contains(0)
+                {
                     throw CommandFailure(.failed, words.notCSV(path))
                 }
                 survey.markBytes = chunk.starts(with: [0xEF, 0xBB, 0xBF]) ? 3 : 0

@@ -52,7 +52,9 @@ struct ImportPlan: Hashable, Sendable {
             }
             guard let index = keys.firstIndex(of: Self.key(wanted)) else {
                 throw CommandFailure(
-                    .usage, "The map takes \(field) from the column \"\(wanted)\", which the file does not have.")
+                    .usage,
+                    "The map takes \(field) from the column \"\(wanted)\", which the file does not have."
+                )
             }
             fields[index] = field
         }
@@ -121,7 +123,9 @@ struct ImportPlan: Hashable, Sendable {
             guard let sign = line.firstIndex(of: "=") else {
                 throw CommandFailure(.usage, "Line \(number + 1) of the map is not field=Header.")
             }
-            let header = line[line.index(after: sign)...].trimmingCharacters(in: CharacterSet(charactersIn: " \""))
+            let header = line[line.index(after: sign)...].trimmingCharacters(
+                in: CharacterSet(charactersIn: " \"")
+            )
             map[line[..<sign].trimmingCharacters(in: .whitespaces)] = header
         }
         return map

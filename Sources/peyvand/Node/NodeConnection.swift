@@ -19,18 +19,27 @@ struct NodeConnection: Sendable {
     /// - Throws: ``CommandFailure`` when there is none, or it neither answers nor lets go of its lock.
     static func open(_ settings: Settings, language: Language) async throws -> NodeConnection {
         let wallClock = try settings.wallClock()
+        let replica = try await openReplica(settings, wallClock: wallClock, language: language)
+        return NodeConnection(
+            settings: settings,
+            language: language,
+            service: replica.map { NodeService(replica: $0, wallClock: wallClock) }
+        )
+    }
+
+    /// Opens the replica here; nil when a running node answers for it.
+    ///
+    /// - Throws: ``CommandFailure`` when there is none, or somebody neither answers nor lets go of its lock.
+    static func openReplica(
+        _ settings: Settings,
+        wallClock: @escaping @Sendable () -> UInt64,
+        language: Language
+    ) async throws -> Replica? {
         let deadline = ContinuousClock.now + patience
         while true {
-            if try await isServed(settings) {
-                return NodeConnection(settings: settings, language: language, service: nil)
-            }
+            if try await isServed(settings) { return nil }
             do {
-                let replica = try Replica.open(settings.directory, wallClock: wallClock)
-                return NodeConnection(
-                    settings: settings,
-                    language: language,
-                    service: NodeService(replica: replica, wallClock: wallClock)
-                )
+                return try Replica.open(settings.directory, wallClock: wallClock)
             } catch StoreFailure.inUse(let directory) {
                 guard ContinuousClock.now < deadline else {
                     throw CommandFailure(StoreFailure.inUse(directory: directory), language: language)
@@ -61,7 +70,8 @@ struct NodeConnection: Sendable {
             }
         }
         guard isServed else { throw CommandFailure(.failed, Words(language).nodeWentAway) }
-        guard let outcome, let reply = try? JSONDecoder().decode(Request.Reply.self, from: Data(outcome)) else {
+        guard let outcome, let reply = try? JSONDecoder().decode(Request.Reply.self, from: Data(outcome))
+        else {
             throw NodeWire.foreign
         }
         return reply

@@ -40,7 +40,7 @@ enum NodeRequests {
     static let all: [any NodeRequest.Type] = [
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
         ShowCustomer.self, FindCustomers.self, AddOrder.self, ShowOrder.self,
-        WriteBatch.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
+        WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
         ShowStatus.self, ShowFleet.self, VerifyReplica.self, Enroll.self, SyncNow.self,
     ]
 

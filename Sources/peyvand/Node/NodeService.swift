@@ -74,7 +74,9 @@ extension NodeService {
         _ content: Data,
         _ emit: (NodePiece) throws -> Void
     ) throws -> [UInt8] {
-        guard let request = try? JSONDecoder().decode(Request.self, from: content) else { throw NodeWire.foreign }
+        guard let request = try? JSONDecoder().decode(Request.self, from: content) else {
+            throw NodeWire.foreign
+        }
         let reply = try request.perform(in: self) { try emit(.progress($0)) }
         return [UInt8](try JSONEncoder().encode(reply))
     }

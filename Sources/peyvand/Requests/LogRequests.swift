@@ -68,23 +68,29 @@ struct ShowLog: NodeRequest {
         try node.replica.read { reader in
             guard let (entry, content) = try reader.logEntry(at: position) else {
                 throw CommandFailure(
-                    .refused, "The log of this node has no position \(position). `log list` shows the newest ones.")
+                    .refused,
+                    "The log of this node has no position \(position). `log list` shows the newest ones."
+                )
             }
             let changes = content?.tables.flatMap { changes in
-                changes.rows.map { Self.print($0, reader.schema.table(number: changes.number), changes.number) }
+                changes.rows.map {
+                    Self.print($0, reader.schema.table(number: changes.number), changes.number)
+                }
             }
             return PrintedChangeSet(entry: PrintedLogEntry(entry), changes: changes)
         }
     }
 
-    private static func print(_ change: RowChange, _ table: TableDescription?, _ number: Int) -> PrintedChangeSet.Change {
+    private static func print(_ change: RowChange, _ table: TableDescription?, _ number: Int)
+        -> PrintedChangeSet.Change
+    {
         var set: [String: PrintedField] = [:]
         var index = 0
-        change.columns.forEach { column in
+        for column in 0..<64 where change.columns.contains(column: column) {
             let value = change.values[index]
             index += 1
             // A birth carries every column; the empty ones say nothing.
-            if change.operation == .birth && value.isNull { return }
+            if change.operation == .birth && value.isNull { continue }
             if let table, column < table.columns.count {
                 set[table.columns[column].name] = FieldText.print(value, for: table.columns[column])
             }

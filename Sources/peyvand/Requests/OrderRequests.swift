@@ -41,10 +41,14 @@ struct OrderLineEntry: Codable, Hashable, Sendable {
 enum Quantity {
     /// Reads a quantity such as `3`, `1.5` or `۱٫۲۵`; an empty one is null.
     static func parse(_ typed: String) throws(FieldFailure) -> FieldValue {
+        if let units = Int64(typed), units.magnitude < 1_000_000_000_000 { return .integer(units * 1000) }
         let text = PersianText.foldDigits(PersianText.display(typed)).replacing("\u{066B}", with: ".")
         if text.isEmpty { return .null }
         let failure = FieldFailure(
-            table: TableDescription.orderLine.name, column: "quantity", problem: .notANumber)
+            table: TableDescription.orderLine.name,
+            column: "quantity",
+            problem: .notANumber
+        )
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
         guard (1...2).contains(parts.count), let units = Int64(parts[0]) else { throw failure }
         var thousandths: Int64 = 0
@@ -98,7 +102,9 @@ struct AddOrder: NodeRequest {
                 if case .integer(let total) = values["total"] { sum = (sum ?? 0) &+ total }
                 try transaction.insert(TableDescription.orderLine.name, values)
             }
-            if let sum, !entry.has("total") { try transaction.update(table.name, id: id, ["total": .integer(sum)]) }
+            if let sum, !entry.has("total") {
+                try transaction.update(table.name, id: id, ["total": .integer(sum)])
+            }
             return (id, entry.warnings)
         }
         return WrittenRow(

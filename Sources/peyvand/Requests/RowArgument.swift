@@ -16,13 +16,18 @@ enum RowArgument {
         var kinds: [String] = []
         for (column, value) in candidates(typed, in: table) {
             kinds.append(column)
-            for row in try reader.rows(table, where: column, is: .text(value), limit: 10) { found.insert(row.id) }
+            for row in try reader.rows(table, where: column, is: .text(value), limit: 10) {
+                found.insert(row.id)
+            }
         }
         switch (found.count, kinds.isEmpty) {
         case (1, _):
             return found[found.startIndex]
         case (0, true):
-            throw CommandFailure(.usage, "This names no \(table.name). Give its id, which looks like 17-4711.")
+            throw CommandFailure(
+                .usage,
+                "This names no \(table.name). Give its id, which looks like 17-4711."
+            )
         case (0, false):
             throw CommandFailure(
                 .refused,
@@ -39,7 +44,9 @@ enum RowArgument {
     }
 
     /// The columns that the typed text could be in, and what would be stored there.
-    private static func candidates(_ typed: String, in table: TableDescription) -> [(column: String, value: String)] {
+    private static func candidates(_ typed: String, in table: TableDescription) -> [(
+        column: String, value: String
+    )] {
         switch table.name {
         case TableDescription.customer.name:
             var result: [(String, String)] = []

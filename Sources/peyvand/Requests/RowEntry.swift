@@ -122,7 +122,10 @@ extension TableDescription {
     func writableColumn(named name: String) throws -> ColumnDescription {
         guard let column = column(named: name), column.number > 0 else {
             throw StoreFailure.unknownColumn(
-                name, table: self.name, known: columns.dropFirst(3).map(\.name))
+                name,
+                table: self.name,
+                known: columns.dropFirst(3).map(\.name)
+            )
         }
         return column
     }

@@ -154,12 +154,19 @@ struct ListRows: NodeRequest {
         return try node.replica.read { reader in
             let after = try after.map { try RowArgument.resolve($0, in: table, reader) }
             guard let filter else {
-                return try reader.rows(table, after: after, limit: limit, deleted: isDeleted).map(PrintedRow.init)
+                return try reader.rows(table, after: after, limit: limit, deleted: isDeleted).map(
+                    PrintedRow.init
+                )
             }
             let column = try table.writableColumn(named: filter.column)
-            guard case .reference(let target) = column.type, let targetTable = reader.schema.table(named: target)
+            guard case .reference(let target) = column.type,
+                let targetTable = reader.schema.table(named: target)
             else {
-                throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "no id of a row")
+                throw StoreFailure.wrongType(
+                    column: column.name,
+                    table: table.name,
+                    expected: "no id of a row"
+                )
             }
             let id = try RowArgument.resolve(filter.row, in: targetTable, reader)
             _ = try reader.requiredRow(targetTable, id: id)

@@ -197,7 +197,9 @@ struct ShowFleet: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedFleetNode] {
         guard node.replica.node.role == .headOffice else {
             throw CommandFailure(
-                .refused, "Only head office sees the fleet. Use `peyvand status` for this node.")
+                .refused,
+                "Only head office sees the fleet. Use `peyvand status` for this node."
+            )
         }
         try node.replica.sealForeignWrites()
         return try node.replica.registeredNodes().map { known in

@@ -52,7 +52,9 @@ struct WriteLine: Codable, Hashable, Sendable {
         let known = Set(CodingKeys.allCases.map(\.rawValue))
         for key in try decoder.container(keyedBy: AnyKey.self).allKeys where !known.contains(key.stringValue) {
             throw CommandFailure(
-                .failed, "The key \"\(key.stringValue)\" is unknown. A line has: op, table, id, set.")
+                .failed,
+                "The key \"\(key.stringValue)\" is unknown. A line has: op, table, id, set."
+            )
         }
         let container = try decoder.container(keyedBy: CodingKeys.self)
         let operation = try container.decode(String.self, forKey: .op)
@@ -87,7 +89,10 @@ extension FieldInput: Codable {
         } else {
             throw DecodingError.typeMismatch(
                 FieldInput.self,
-                .init(codingPath: decoder.codingPath, debugDescription: "not a text, whole number, true, false or null")
+                .init(
+                    codingPath: decoder.codingPath,
+                    debugDescription: "not a text, whole number, true, false or null"
+                )
             )
         }
     }
@@ -137,6 +142,8 @@ struct WriteBatch: NodeRequest {
     }
 
     let transactions: [[Step]]
+    /// The language of the reason, if one fails.
+    var language = Language.en
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Outcome {
         let origin = node.replica.node.origin
@@ -155,7 +162,7 @@ struct WriteBatch: NodeRequest {
                 }
                 outcome.transactions += 1
             } catch {
-                outcome.failure = Failure(number: number, reason: CommandFailure(error))
+                outcome.failure = Failure(number: number, reason: CommandFailure(error, language: language))
                 return outcome
             }
         }

@@ -1,3 +1,4 @@
+import Dispatch
 import Foundation
 import Logging
 import ReplicaStore
@@ -31,9 +32,9 @@ struct CommandService: Service {
     }
 }
 
-/// Looks several times a second whether other programs have written, and takes it up; keeps the search index
-/// at the end of the log.
-struct ForeignWriteService: Service {
+/// Looks several times a second whether other programs have written, and takes it up; then lets the search
+/// index follow the log, a piece at a time.
+struct UpkeepService: Service {
     let replica: Replica
     let logger: Logger
 
@@ -43,13 +44,24 @@ struct ForeignWriteService: Service {
     func run() async throws {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
+                await upkeep()
+                do { try await Task.sleep(for: Self.interval) } catch { return }
+            }
+        }
+    }
+
+    /// One look, on a thread that may block.
+    private func upkeep() async {
+        await withCheckedContinuation { done in
+            DispatchQueue.global(qos: .utility).async {
                 do {
                     try replica.sealForeignWrites()
+                    _ = try replica.followLogForSearch(piecesMax: 1)
                 } catch {
                     // Told, not fatal: a program may hold its lock for long, and it is tried again.
-                    logger.warning("Writes of other programs could not be taken up", metadata: ["reason": "\(error)"])
+                    logger.warning("Upkeep could not be done now", metadata: ["reason": "\(error)"])
                 }
-                do { try await Task.sleep(for: Self.interval) } catch { return }
+                done.resume()
             }
         }
     }

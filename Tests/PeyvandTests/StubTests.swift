@@ -1,2 +1,0 @@
-import Testing
-@Suite("stub") struct StubTests { @Test func stub() {} }
