@@ -12,6 +12,8 @@ package final class LocalTransaction {
     private var draft = ChangeDraft()
     private var time: HybridTimestamp?
     private var nextIdentifiers: [Int: Int64] = [:]
+    /// Per table number, the row that was last seen to live: rows written one after the other often name the same.
+    private var lastSeenAlive: [Int: Int64] = [:]
 
     init(_ writer: ReplicaWriter, arena: FieldArena) {
         self.writer = writer
@@ -162,6 +164,7 @@ package final class LocalTransaction {
             replacesOwnStamp: draft.contains(change.id, of: table)
         )
         try writer.merge(of: table).apply(write, arena)
+        lastSeenAlive[table.number] = change.operation.leavesAlive ? change.id.rawValue : nil
         draft.add(change, to: table)
     }
 
@@ -261,8 +264,12 @@ package final class LocalTransaction {
         guard let targetTable = writer.schema.table(named: target) else {
             throw StoreFailure.unknownTable(target)
         }
+        if lastSeenAlive[targetTable.number] == number { return }
         let merge = try writer.merge(of: targetTable)
-        if try merge.live.contains(id: number) { return }
+        if try merge.live.contains(id: number) {
+            lastSeenAlive[targetTable.number] = number
+            return
+        }
         throw try merge.graveyard.contains(id: number)
             ? StoreFailure.deletedRow(table: target, id: id) : StoreFailure.unknownRow(table: target, id: id)
     }

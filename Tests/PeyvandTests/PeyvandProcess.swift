@@ -244,7 +244,15 @@ final class ProcessOffice: Sendable {
     /// A head office that runs.
     static func open() async throws -> ProcessOffice {
         let office = ProcessOffice()
-        let made = try await peyvand("init", "--data", office.headOffice, "--role", "head-office", "--name", "tehran-hq")
+        let made = try await peyvand(
+            "init",
+            "--data",
+            office.headOffice,
+            "--role",
+            "head-office",
+            "--name",
+            "tehran-hq"
+        )
         try #require(made.code == 0, "\(made.message)")
         try await office.start()
         return office
@@ -324,7 +332,15 @@ func addCustomer(
     environment: [String: String] = [:]
 ) async throws -> String {
     let outcome = try await peyvand(
-        "customer", "add", "--data", directory, "--name", name, "--json", environment: environment)
+        "customer",
+        "add",
+        "--data",
+        directory,
+        "--name",
+        name,
+        "--json",
+        environment: environment
+    )
     try #require(outcome.code == 0, "\(outcome.message)")
     return try #require(outcome.json["id"] as? String)
 }

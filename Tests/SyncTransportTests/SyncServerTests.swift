@@ -9,7 +9,7 @@ import Testing
 
 @testable import SyncTransport
 
-@Suite("Sync over a real line", .timeLimit(.minutes(1)))
+@Suite("Sync over a real line", .timeLimit(.minutes(5)))
 struct SyncServerTests {
     /// Small batches, so that a little work takes many messages.
     private static let small: SyncLimits = {
@@ -367,7 +367,10 @@ struct SyncServerTests {
 
     @Test("A hub that is not there is named")
     func noHub() async throws {
-        let address = try await withHub(MemoryStore(hub: true)) { _, address in address }
+        // Bound and not listened on, so that nobody else can have it meanwhile.
+        let socket = try BoundSocket()
+        defer { socket.close() }
+        let address = NodeAddress.loopback(socket.port)
         let report = await SyncClient(store: MemoryStore(hub: false), logger: quiet).sync(with: address)
         guard case .unreachable(let sentence)? = report.failure else {
             Issue.record("Ended with \(String(describing: report.failure))")
@@ -428,4 +431,28 @@ struct SyncServerTests {
         )
         #expect(delays.withLock { $0 } == [.milliseconds(500), .seconds(1), .seconds(2), .seconds(4)])
     }
+}
+
+/// A port of this machine that is taken and answers nobody.
+private struct BoundSocket {
+    private let descriptor: Int32
+    let port: Int
+
+    init() throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let descriptor = descriptor
+        let result = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+                bind(descriptor, generic, length) == 0 ? getsockname(descriptor, generic, &length) : -1
+            }
+        }
+        port = Int(UInt16(bigEndian: address.sin_port))
+        try #require(result == 0)
+    }
+
+    func close() { Glibc.close(descriptor) }
 }

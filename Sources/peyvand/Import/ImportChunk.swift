@@ -215,10 +215,9 @@ private struct ImportWriting {
             ]
             return telling.contains { entry.has($0) } ? nil : "name"
         }
-        return target.table.columns.first { column in
-            column.isRequired && !entry.has(column.name)
-                && !(target == .orders && column.name == "kind")
-        }?.name
+        return target.table.requiredColumns.numbers.lazy.map { target.table.columns[$0].name }.first { name in
+            !entry.has(name) && !(target == .orders && name == "kind")
+        }
     }
 
     private mutating func refuse(_ draft: ImportDraft, column: String, _ reason: String) {
