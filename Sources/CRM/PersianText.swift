@@ -161,8 +161,7 @@ extension PersianText {
     ///
     /// Lower case of upper case of lower case equals Unicode's CaseFolding.txt (checked for all scalars of
     /// Unicode 14) but for the dotless i, which folds to itself, and Cherokee, which folds to upper case.
-    private static func appendCaseFolded(_ scalar: Unicode.Scalar, to result: inout String.UnicodeScalarView)
-    {
+    private static func appendCaseFolded(_ scalar: Unicode.Scalar, to result: inout String.UnicodeScalarView) {
         switch scalar.value {
         case 0x0131, 0x13A0...0x13F5:
             result.append(scalar)

@@ -29,12 +29,16 @@ package struct ByteWriter: Sendable {
 
     package var count: Int { bytes.count }
 
+    /// Appends one byte.
     package mutating func byte(_ value: UInt8) { bytes.append(value) }
 
+    /// Appends bytes as they are.
     package mutating func raw(_ content: some Collection<UInt8>) { bytes.append(contentsOf: content) }
 
+    /// Appends bytes as they are.
     package mutating func raw(_ content: UnsafeRawBufferPointer) { bytes.append(contentsOf: content) }
 
+    /// Appends 8 bytes, the lowest first.
     package mutating func fixed64(_ value: UInt64) {
         withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
     }
@@ -86,18 +90,21 @@ package struct ByteReader {
 
     package var remaining: Int { buffer.count - offset }
 
+    /// Takes one byte.
     package mutating func byte() throws(MalformedBytes) -> UInt8 {
         guard offset < buffer.count else { throw .truncated(offset: offset, wanted: 1) }
         defer { offset += 1 }
         return buffer[offset]
     }
 
+    /// Takes 8 bytes, the lowest first.
     package mutating func fixed64() throws(MalformedBytes) -> UInt64 {
         guard remaining >= 8 else { throw .truncated(offset: offset, wanted: 8) }
         defer { offset += 8 }
         return UInt64(littleEndian: buffer.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
     }
 
+    /// Takes a number of 1 to 10 bytes.
     package mutating func varint() throws(MalformedBytes) -> UInt64 {
         let start = offset
         var value: UInt64 = 0
@@ -114,6 +121,7 @@ package struct ByteReader {
         }
     }
 
+    /// Takes a signed number.
     package mutating func zigzag() throws(MalformedBytes) -> Int64 {
         Int64(zigzag: try varint())
     }

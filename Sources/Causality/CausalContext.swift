@@ -23,8 +23,8 @@ extension LogPrefix: CustomStringConvertible {
     }
 }
 
-/// What the writer of a change set had seen: a version vector in a few bytes, however many branches
-/// there are.
+/// What the writer of a change set had seen. It says as much as a version vector would, and stays a few
+/// bytes long with any number of branches.
 ///
 /// A branch knows others' work only through its hub, in the order of the hub's log, so the prefix it
 /// has taken says it all; head office names its own log in the same way. What the writer itself wrote

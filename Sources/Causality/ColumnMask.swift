@@ -18,6 +18,7 @@ package struct ColumnMask: OptionSet, Hashable, Sendable {
         self.init(rawValue: count >= 64 ? .max : (1 << UInt64(max(count, 0))) - 1)
     }
 
+    /// Whether a column is in the set.
     package func contains(column: Int) -> Bool {
         column < 64 && rawValue & (1 << UInt64(column)) != 0
     }
@@ -34,6 +35,7 @@ package struct ColumnMask: OptionSet, Hashable, Sendable {
     package struct Numbers: Sequence, IteratorProtocol, Sendable {
         fileprivate var rest: UInt64
 
+        /// The next column number; nil after the last.
         package mutating func next() -> Int? {
             guard rest != 0 else { return nil }
             defer { rest &= rest - 1 }

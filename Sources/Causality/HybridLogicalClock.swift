@@ -1,10 +1,11 @@
-/// Issues timestamps that never go backwards, even when the wall clock does.
+/// The clock that stamps a node's writes: each timestamp is greater than all before it, its own and those
+/// of others that were accepted, whatever the wall clock does.
 ///
-/// A plain value: whoever owns the write transaction owns the clock, so it needs no lock. It is saved
-/// in the same transaction as what it stamped, and so survives restarts.
+/// It belongs to the writer of a replica, and is saved together with what it stamped, so that a restart
+/// goes on from there.
 ///
-/// - Source: Kulkarni et al., "Logical Physical Clocks", OPODIS 2014. Packed into one integer here,
-///   so a full counter carries into the milliseconds.
+/// - Source: Kulkarni et al., "Logical Physical Clocks", OPODIS 2014; with both parts in one integer, so
+///   that a counter which is full moves the milliseconds on.
 package struct HybridLogicalClock: Hashable, Sendable {
     /// The greatest timestamp issued or witnessed so far.
     package private(set) var latest: HybridTimestamp
@@ -14,7 +15,7 @@ package struct HybridLogicalClock: Hashable, Sendable {
         self.latest = latest
     }
 
-    /// Returns a timestamp later than every one issued or witnessed so far.
+    /// Issues the next timestamp.
     ///
     /// - Parameter wallMilliseconds: Milliseconds since 1970-01-01 UTC.
     /// - Throws: ``ClockExhausted`` when no later timestamp exists. The clock stays as it was.

@@ -131,8 +131,11 @@ extension ReplicaWriter {
             guard case .text(let bytes) = select.field(column.number) else {
                 return FieldValue(select.field(column.number))
             }
+            if let text = String(validating: bytes.bindMemory(to: UInt8.self), as: UTF8.self) {
+                return .text(text)
+            }
             let text = String(mending: bytes, bytesMax: ChangeSet.textBytesMax)
-            if !text.utf8.elementsEqual(bytes) { corrected.formUnion(ColumnMask(column: column.number)) }
+            corrected.formUnion(ColumnMask(column: column.number))
             return .text(text)
         }
         return Snapshot(

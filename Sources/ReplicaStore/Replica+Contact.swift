@@ -42,6 +42,7 @@ struct ContactNotes {
 }
 
 extension Replica {
+    /// Notes what a session learned; written down when tables were compared, and when the session ends.
     package func record(_ fact: SyncFact, of peer: SyncPeer) throws(SyncStoreFailure) {
         let now = wallClock()
         let mustSave = contacts.withLock { notes in

@@ -15,9 +15,9 @@ struct RowWrite {
 
 /// Merges writes into the rows of one table, digests included.
 ///
-/// The rule of existence: a row is one record wherever it lies. A write merges into all fields, alive or
-/// dead, each by greater stamp; then the row lies in its table if and only if its newest stamp is not a
-/// delete's. Belongs to the writer; everything happens in its transaction.
+/// A row is one record, whether it lies in its table or in the graveyard: a write is merged field by field
+/// there, and only afterwards does the newest of all stamps decide where the row belongs, in the graveyard
+/// when a delete bears it. Belongs to the writer; everything happens in its transaction.
 final class RowMerge {
     let table: TableDescription
     let live: RowPlace

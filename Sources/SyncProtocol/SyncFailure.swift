@@ -1,4 +1,4 @@
-/// Why a session ended early. Each case carries what an operator needs in order to act.
+/// What made a session end before its work was done, with the values that help to mend it.
 package enum SyncFailure: Error, Hashable, Sendable {
     /// No connection could be made; the sentence comes from the transport.
     case unreachable(String)
@@ -35,7 +35,7 @@ extension SyncFailure: CustomStringConvertible {
         switch self {
         case .unreachable(let sentence): sentence
         case .greetingTimedOut(let limit):
-            "No greeting within \(limit). Check that the peer runs Peyvand and that the address is right."
+            "Nobody greeted within \(limit). Is it Peyvand that listens at this address?"
         case .peerSilent(let time):
             "Nothing came from the peer for \(time), so the line is taken for dead. It is tried again."
         case .linkLost:
@@ -55,7 +55,7 @@ extension SyncFailure: CustomStringConvertible {
             "The peer speaks protocol \(min) to \(max), this node \(SyncProtocolVersion.lowest) to "
                 + "\(SyncProtocolVersion.highest). Upgrade the older node first."
         case .unexpected(let event, let state):
-            "Got \(event) while \(state). The session was closed; it is tried again."
+            "\(event) came while \(state), out of turn. The session was ended and will be tried again."
         case .windowExceeded(let batches, let bytes):
             "The peer has \(batches) batches with \(bytes) bytes on the way, more than it may. "
                 + "The session was closed; check that both nodes run a supported version."

@@ -22,13 +22,14 @@ package struct SessionTotals: Hashable, Sendable {
     package init() {}
 }
 
-/// One side of one conversation between a child and its hub. Same state and same events always give the
-/// same actions.
+/// One side of a conversation between a child and its hub: events go in, actions come out, and nothing else
+/// has a say, so that a recorded list of events replays it.
 ///
 /// Both directions flow at once: the child sends what it wrote itself, by `seq`; the hub sends its log, by
 /// position. A bounded number of batches is on the way each way, and whoever receives one says so only
 /// after its store has committed it. At most one read, one apply and one root are outstanding.
 package struct SyncSession: Sendable {
+    /// Which side of the conversation this is.
     package enum Role: Hashable, Sendable {
         /// Calls its hub. With `isOneShot` it leaves once both know the same.
         case child(isOneShot: Bool)
@@ -38,10 +39,12 @@ package struct SyncSession: Sendable {
         case joiner(Join)
     }
 
+    /// What a session waits for by the clock.
     package enum Timer: Hashable, Sendable, CaseIterable {
         case greeting, heartbeat
     }
 
+    /// What can happen to a session.
     package enum Event: Hashable, Sendable {
         case linkOpened
         case received(SyncMessage, atMilliseconds: UInt64)
@@ -74,6 +77,7 @@ package struct SyncSession: Sendable {
         package init() {}
     }
 
+    /// What a session wants done.
     package enum Action: Hashable, Sendable {
         case send(SyncMessage)
         // Questions to the store. Each is answered by one event, but `record`.
@@ -134,6 +138,7 @@ package struct SyncSession: Sendable {
         if case .streaming(let stream) = state { stream.peer } else { nil }
     }
 
+    /// Takes one event, and says what is to be done now, in order. Nothing revives a closed session.
     package mutating func handle(_ event: Event) -> [Action] {
         switch (state, event) {
         case (_, .bytesReceived(let count)):
@@ -211,8 +216,8 @@ package struct SyncSession: Sendable {
             return []
         case (.idle, _), (.readingFacts, _), (.greeting, _), (.awaitingHello, _), (.decidingWelcome, _),
             (.decidingJoin, _), (.joinAnswered, _), (.joining, _):
-            // Peers are not trusted: an event out of order ends this session, never the process.
-            // Labels, not payloads: a change set holds customer data, which must not reach a log.
+            // Whatever a peer does out of turn costs it the session. Only the kinds of event and state are
+            // told, because what is inside them may be about customers.
             return close(.unexpected(event.label, during: label))
         }
     }

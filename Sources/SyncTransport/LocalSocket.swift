@@ -239,7 +239,7 @@ extension LocalSocket {
         guard let connected = try await connect(to: path) else { return false }
         do {
             try await converse(ByteChannel.take(over: connected), request, onReply: onReply)
-        } catch where error is ChannelError || error is IOError || error is NIOAsyncWriterError {
+        } catch let error where error is ChannelError || error is IOError || error is NIOAsyncWriterError {
             // The line's own errors all say the same: the node has gone.
             throw SyncTransportFailure.localReplyCut
         }

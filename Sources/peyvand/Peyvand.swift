@@ -36,7 +36,7 @@ enum Main {
         } catch let failure as CommandFailure {
             Terminal.write("peyvand: \(failure.sentence)\n", to: .error)
             exit(failure.exit.rawValue)
-        } catch where error is StoreFailure || error is SyncTransportFailure {
+        } catch let error where error is StoreFailure || error is SyncTransportFailure {
             let failure = CommandFailure(error)
             Terminal.write("peyvand: \(failure.sentence)\n", to: .error)
             exit(failure.exit.rawValue)

@@ -59,7 +59,8 @@ final class PeyvandProcess: Sendable {
             #expect(isMade)
             posix_spawn_file_actions_adddup2(&actions, pipe[0], 0)
             // Replies come while there is still something to say.
-            _ = fcntl(pipe[1], 1031 /* F_SETPIPE_SZ */, 4096)
+            // 1031 is F_SETPIPE_SZ, which Swift does not import.
+            _ = fcntl(pipe[1], 1031, 4096)
         } else {
             posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         }
