@@ -504,7 +504,7 @@ struct BadLineTests {
             #expect(outcome.code == 1 && outcome.output.hasPrefix("Not synchronised. "), "\(outcome.output)")
             #expect(outcome.message.isEmpty)
             // Whoever hangs up, or says nonsense, is found out at once, not when patience ends.
-            #expect(!outcome.output.contains("No greeting"))
+            #expect(!outcome.output.contains("Nobody greeted"))
             // The same to head office; an old session once more among it.
             _ = BadLine.speak(sample, toPort: office.port)
         }
