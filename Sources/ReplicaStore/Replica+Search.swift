@@ -53,9 +53,13 @@ extension Replica {
         try sealForeignWrites()
         for _ in 0..<piecesMax {
             let isDone = try withWriter { writer in
-                let known = try Int64.fetchOne(writer.db, sql: "SELECT position FROM searchState") ?? 0
-                guard known < Int64(clamping: writer.end.position) else { return true }
-                try writer.transaction { try followLog(writer, after: known) }
+                guard var reached = try SearchPosition.read(writer.db), reached.position < writer.end.position else {
+                    return true
+                }
+                try writer.transaction {
+                    try followLog(writer, from: &reached)
+                    try reached.save(writer.db)
+                }
                 return false
             }
             if isDone { return true }
@@ -63,27 +67,34 @@ extension Replica {
         return false
     }
 
-    /// Follows some change sets, until they have touched enough customers.
-    private func followLog(_ writer: ReplicaWriter, after known: Int64) throws {
+    /// Follows some change sets, or a part of one, until they have touched enough customers.
+    private func followLog(_ writer: ReplicaWriter, from reached: inout SearchPosition) throws {
         let decompressor = ZstdDecompressor()
         let rows = try Row.fetchCursor(
             writer.db,
             sql: "SELECT position, body FROM log WHERE position > ? ORDER BY position LIMIT ?",
-            arguments: [known, Self.changeSetsPerPiece]
+            arguments: [Int64(clamping: reached.position), Self.changeSetsPerPiece]
         )
-        var reached = known
         var touched: Set<Int64> = []
         while touched.count < Self.customersPerPiece, let row = try rows.next() {
-            reached = row[0]
-            try Self.withContent(of: row[1], position: UInt64(bitPattern: reached), decompressor) { reader in
+            let position = UInt64(bitPattern: row[0] as Int64)
+            let isWhole = try Self.withContent(of: row[1], position: position, decompressor) { reader in
                 for block in reader.blocks where block.number == TableDescription.customer.number {
+                    // Rows come by identifier, so the last one tells where to go on.
                     var cursor = block.makeCursor()
-                    while cursor.advance() { touched.insert(cursor.id) }
+                    while cursor.advance() {
+                        guard cursor.id > reached.customer else { continue }
+                        guard touched.count < Self.customersPerPiece else { return false }
+                        touched.insert(cursor.id)
+                        reached.customer = cursor.id
+                    }
                 }
+                return true
             }
+            guard isWhole else { break }
+            reached = SearchPosition(position: position, customer: 0)
         }
         for id in touched.sorted() { try index(id, writer) }
-        try writer.db.execute(sql: "UPDATE searchState SET position = ?", arguments: [reached])
     }
 
     private func index(_ id: Int64, _ writer: ReplicaWriter) throws {
@@ -125,5 +136,25 @@ extension Replica {
         } catch let failure as ChangeSetFailure {
             throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
         }
+    }
+}
+
+/// How far the index has followed the log.
+private struct SearchPosition {
+    var position: UInt64
+    /// Of the change set after ``position``, the last customer that is indexed; 0 for none.
+    var customer: Int64
+
+    static func read(_ db: Database) throws -> SearchPosition? {
+        try Row.fetchOne(db, sql: "SELECT position, customer FROM searchState").map {
+            SearchPosition(position: UInt64(bitPattern: $0[0] as Int64), customer: $0[1])
+        }
+    }
+
+    func save(_ db: Database) throws {
+        try db.execute(
+            sql: "UPDATE searchState SET position = ?, customer = ?",
+            arguments: [Int64(clamping: position), customer]
+        )
     }
 }

@@ -110,11 +110,16 @@ enum ReplicaSQL {
             received INTEGER NOT NULL,
             PRIMARY KEY (day, node)
         ) WITHOUT ROWID;
-        -- How far the full-text index has followed the log.
-        CREATE TABLE searchState(one INTEGER PRIMARY KEY CHECK (one = 1), position INTEGER NOT NULL);
+        -- How far the full-text index has followed the log: all up to a position, and of the change set after it
+        -- the customers up to an id.
+        CREATE TABLE searchState(
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            position INTEGER NOT NULL,
+            customer INTEGER NOT NULL
+        );
         INSERT INTO localState VALUES (1, 0, 0, 0);
         INSERT INTO localContact(one) VALUES (1);
-        INSERT INTO searchState VALUES (1, 0);
+        INSERT INTO searchState VALUES (1, 0, 0);
         CREATE VIRTUAL TABLE customerSearch USING fts5(words, prefix = '2 3');
         CREATE VIRTUAL TABLE customerSearchJoined USING fts5(joined, tokenize = 'trigram');
         """
