@@ -24,6 +24,7 @@ extension ReplicaWriter {
         )
         // The latest moment that was noted; no row was written later than now.
         let noted = pending.reduce(UInt64(0)) { max($0, UInt64(clamping: $1[2] as Int64)) }
+        var selects = SnapshotSelects(db)
         var rest = pending[...]
         while !rest.isEmpty {
             let stamp = Stamp(time: try tick(notAfter: noted), origin: node.origin)
@@ -32,7 +33,7 @@ extension ReplicaWriter {
                 let row = rest.popFirst()
             {
                 guard let table = schema.table(number: row[0]), let id = RowID(rawValue: row[1]) else { continue }
-                try seal(table, id, stamp: stamp, into: &draft)
+                try seal(table, id, stamp: stamp, &selects, into: &draft)
             }
             if !draft.isEmpty { try appendOwn(draft, time: stamp.time) }
         }
@@ -57,12 +58,18 @@ extension ReplicaWriter {
         }
     }
 
-    private func seal(_ table: TableDescription, _ id: RowID, stamp: Stamp, into draft: inout ChangeDraft) throws {
+    private func seal(
+        _ table: TableDescription,
+        _ id: RowID,
+        stamp: Stamp,
+        _ selects: inout SnapshotSelects,
+        into draft: inout ChangeDraft
+    ) throws {
         let merge = try merge(of: table)
-        let before = try snapshot(of: id, in: table, from: table.before, deadColumn: "_dead")
+        let before = try snapshot(of: id, in: table, selects.select(table, from: table.before, "_dead"))
         let after =
-            try snapshot(of: id, in: table, from: table.name, deadColumn: "0")
-            ?? snapshot(of: id, in: table, from: table.graveyard, deadColumn: "1")
+            try snapshot(of: id, in: table, selects.select(table, from: table.name, "0"))
+            ?? snapshot(of: id, in: table, selects.select(table, from: table.graveyard, "1"))
         guard var after else { return }
         var changed = ColumnMask()
         for column in 1..<table.columns.count
@@ -115,14 +122,9 @@ extension ReplicaWriter {
     private func snapshot(
         of id: RowID,
         in table: TableDescription,
-        from place: String,
-        deadColumn: String
+        _ select: RawStatement
     ) throws -> Snapshot? {
         let merge = try merge(of: table)
-        let select = try RawStatement(
-            "SELECT \(table.columnList), \(deadColumn) FROM \(place) WHERE id = ?",
-            in: db
-        )
         defer { select.reset() }
         select.bind(1, id.rawValue)
         guard try select.step() else { return nil }
@@ -145,6 +147,26 @@ extension ReplicaWriter {
             clock: try merge.clock(in: select, at: table.columns.count, id: id.rawValue),
             contribution: merge.contribution(of: select, id: id.rawValue)
         )
+    }
+}
+
+/// The statements that read snapshots, each prepared once for all rows.
+private struct SnapshotSelects {
+    private let db: Database
+    private var byPlace: [String: RawStatement] = [:]
+
+    init(_ db: Database) { self.db = db }
+
+    /// Reads a row, and after its clock whether it is dead: a column, or what is known of the place.
+    mutating func select(
+        _ table: TableDescription,
+        from place: String,
+        _ dead: String
+    ) throws -> RawStatement {
+        if let known = byPlace[place] { return known }
+        let made = try RawStatement("SELECT \(table.columnList), \(dead) FROM \(place) WHERE id = ?", in: db)
+        byPlace[place] = made
+        return made
     }
 }
 
