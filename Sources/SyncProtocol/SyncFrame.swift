@@ -1,17 +1,31 @@
 import Causality
+import Crypto
 
 // A frame:
 //
 //   bytes  content
 //   4      length of the payload, little-endian
 //   1      type of the message; +128: more frames of the same message follow
+//   4      checksum: the first 4 bytes of the SHA-256 of the 5 bytes before it and the payload
 //   ...    payload
+//
+// TCP's own checksum lets a damaged segment pass now and then. A change set that was taken damaged would look
+// like a fork of its origin for ever, and a damaged acknowledgement like a restored copy.
 //
 // A message is the payloads of its frames in a row. Only the last frame may be empty.
 
 enum FrameFormat {
-    static let headerBytes = 5
+    static let headerBytes = 9
     static let moreFlag: UInt8 = 0x80
+    /// Length and type, which the checksum covers with the payload.
+    static let coveredHeaderBytes = 5
+
+    static func checksum(of header: some Collection<UInt8>, _ payload: ArraySlice<UInt8>) -> [UInt8] {
+        var hash = SHA256()
+        hash.update(data: Array(header))
+        payload.withUnsafeBytes { hash.update(bufferPointer: $0) }
+        return Array(hash.finalize().prefix(headerBytes - coveredHeaderBytes))
+    }
 }
 
 extension FramedMessage {
@@ -33,8 +47,9 @@ extension FramedMessage {
         let each = limits.frameBytesMax - FrameFormat.headerBytes
         let part = payload[(index * each)..<min((index + 1) * each, payload.count)]
         let length = UInt32(part.count)
-        let header = (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * UInt32($0))) }
-        return (header + [index + 1 < count ? type | FrameFormat.moreFlag : type], part)
+        var header = (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * UInt32($0))) }
+        header.append(index + 1 < count ? type | FrameFormat.moreFlag : type)
+        return (header + FrameFormat.checksum(of: header, part), part)
     }
 
     /// All frames in a row, for messages that are known to be small, and tests.
@@ -128,7 +143,7 @@ package struct FrameDecoder: Sendable {
         }
         let total = length + (partial?.payload.count ?? 0)
         guard total <= messageBytesMax else { throw .messageTooLarge(bytes: total, limit: messageBytesMax) }
-        guard buffer.count - start >= FrameFormat.headerBytes else { return nil }
+        guard buffer.count - start >= FrameFormat.coveredHeaderBytes else { return nil }
         let type = buffer[start + 4]
         // Refused before its payload is waited for.
         let number = type & ~FrameFormat.moreFlag
@@ -136,6 +151,11 @@ package struct FrameDecoder: Sendable {
         if length == 0, type != number { throw .emptyFrame(type: number) }
         let first = start + FrameFormat.headerBytes
         guard buffer.count - first >= length else { return nil }
+        let covered = buffer[start..<start + FrameFormat.coveredHeaderBytes]
+        let checksum = FrameFormat.checksum(of: covered, buffer[first..<first + length])
+        guard buffer[start + FrameFormat.coveredHeaderBytes..<first].elementsEqual(checksum) else {
+            throw .damagedFrame(type: number, bytes: length)
+        }
         return (type, first..<first + length)
     }
 }

@@ -7,6 +7,7 @@ package enum SyncWireFailure: Error, Hashable, Sendable {
     case mixedFrames(type: UInt8, after: UInt8)
     case emptyFrame(type: UInt8)
     case unknownType(UInt8)
+    case damagedFrame(type: UInt8, bytes: Int)
     case malformed(String, MalformedBytes)
     case compressed(String, ZstdFailure)
 }
@@ -27,6 +28,9 @@ extension SyncWireFailure: CustomStringConvertible {
         case .unknownType(let type):
             "The peer sent a message of type \(type), which this version does not know. "
                 + "Upgrade the older node first."
+        case .damagedFrame(let type, let bytes):
+            "A frame of type \(type) with \(bytes) bytes was damaged on the line. Nothing of it was taken, and it is "
+                + "sent again. If it happens often, check the line."
         case .malformed(let message, let error):
             "A message \(message) could not be read. \(error) If it happens again, check the line and that "
                 + "both nodes run a supported version."

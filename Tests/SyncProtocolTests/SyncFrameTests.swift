@@ -7,7 +7,7 @@ import Testing
 struct SyncFrameTests {
     private static let limits: SyncLimits = {
         var limits = SyncLimits()
-        limits.frameBytesMax = 105
+        limits.frameBytesMax = 109
         limits.messageBytesMax = 1_000
         limits.unauthenticatedBytesMax = 50
         return limits
@@ -42,10 +42,11 @@ struct SyncFrameTests {
         let length = 100 + extra
         let header = [UInt8(length), 0, 0, 0]
         if extra <= 0 {
-            let bytes = header + [11] + [UInt8](repeating: 0, count: length)
+            let message = FramedMessage(type: 11, payload: [UInt8](repeating: 0, count: length))
+            let bytes = message.frames(limits: Self.limits)
             #expect(try messages(in: bytes, step: 1).count == 1)
         } else {
-            #expect(throws: SyncWireFailure.frameTooLarge(bytes: 106, limit: 105)) {
+            #expect(throws: SyncWireFailure.frameTooLarge(bytes: 110, limit: 109)) {
                 try messages(in: header, step: 1)
             }
         }
@@ -66,7 +67,7 @@ struct SyncFrameTests {
 
     @Test("A stranger may send small messages only", arguments: [-1, 0, 1])
     func strangerLimit(extra: Int) throws {
-        let message = FramedMessage(type: 3, payload: [UInt8](repeating: 1, count: 45 + extra))
+        let message = FramedMessage(type: 3, payload: [UInt8](repeating: 1, count: 41 + extra))
         let bytes = message.frames(limits: Self.limits)
         if extra <= 0 {
             #expect(try messages(in: bytes, step: 1, isTrusted: false) == [message])
@@ -79,9 +80,11 @@ struct SyncFrameTests {
 
     @Test("A stranger cannot make a large message of small frames")
     func strangerSlices() {
-        let frame: [UInt8] = [40, 0, 0, 0, 3 | 0x80] + [UInt8](repeating: 1, count: 40)
+        var small = Self.limits
+        small.frameBytesMax = 49
+        let bytes = FramedMessage(type: 3, payload: [UInt8](repeating: 1, count: 80)).frames(limits: small)
         #expect(throws: SyncWireFailure.messageTooLarge(bytes: 80, limit: 50)) {
-            try messages(in: frame + frame, step: 1, isTrusted: false)
+            try messages(in: bytes, step: 1, isTrusted: false)
         }
     }
 
@@ -91,7 +94,7 @@ struct SyncFrameTests {
     )
     func hugeLength(length: Int) {
         let header = (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * $0)) }
-        #expect(throws: SyncWireFailure.frameTooLarge(bytes: UInt64(length + 5), limit: 105)) {
+        #expect(throws: SyncWireFailure.frameTooLarge(bytes: UInt64(length + 9), limit: 109)) {
             try messages(in: header, step: 4)
         }
     }
@@ -112,8 +115,23 @@ struct SyncFrameTests {
 
     @Test("A frame of another type inside a message is refused")
     func mixedTypes() {
+        var small = Self.limits
+        small.frameBytesMax = 10
+        let begun = FramedMessage(type: 6, payload: [1, 1]).frames(limits: small).prefix(10)
         #expect(throws: SyncWireFailure.mixedFrames(type: 11, after: 6)) {
-            try messages(in: [1, 0, 0, 0, 6 | 0x80, 1, 1, 0, 0, 0, 11, 1], step: 1)
+            try messages(in: begun + FramedMessage(type: 11, payload: [1]).frames(limits: small), step: 1)
+        }
+    }
+
+    @Test("A bit that turns on the line is noticed wherever it is, and nothing of the frame is taken")
+    func flippedBit() {
+        let bytes = FramedMessage(type: 6, payload: [UInt8](0..<60)).frames(limits: Self.limits)
+        for bit in 0..<bytes.count * 8 {
+            var damaged = bytes
+            damaged[bit / 8] ^= 1 << UInt8(bit % 8)
+            // A longer length waits for bytes that never come; everything else is refused.
+            let taken = try? messages(in: damaged, step: damaged.count)
+            #expect(taken?.isEmpty ?? true)
         }
     }
 
