@@ -68,7 +68,7 @@ let package = Package(
         ),
 
         // tests: what several suites use, then a suite per target.
-        .target(name: "TestKit", path: "Tests/TestKit"),
+        .target(name: "TestKit", dependencies: ["SyncProtocol", "Causality"], path: "Tests/TestKit"),
         .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
         .testTarget(
             name: "SyncProtocolTests",

@@ -152,35 +152,36 @@ extension Replica: SyncStore {
         }
     }
 
-    package func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) {
-        try throwingStoreFailure {
-            try self.withWriter { writer in
-                let node = writer.node
-                guard node.hub?.node == welcome.node.bytes else {
-                    throw Refusal(
-                        .wrongOrganisation,
-                        "Another node answers at \(node.hub?.address ?? "") than the head office that was joined."
-                    )
-                }
-                let own = writer.vector[node.origin]?.seq ?? 0
-                let chain = try writer.chain(of: ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq))
-                guard welcome.acceptedSeq <= own, chain?.prefix == welcome.acceptedChain else {
-                    throw Refusal(
-                        .forked,
-                        "Head office holds \(welcome.acceptedSeq) change sets of this node that are not the ones "
-                            + "here (\(own)): this directory is an older copy, or another copy has been in use. "
-                            + "Nothing was exchanged."
-                    )
-                }
-                self.contacts.withLock {
-                    $0.own.acceptedSeq = welcome.acceptedSeq
-                    $0.own.hubPosition = welcome.end.position
-                    $0.own.lastContact = self.wallClock()
-                    $0.own.isConnected = true
-                    $0.own.skewMilliseconds = -clock.offsetMilliseconds
-                }
+    /// The first step of every session: is it our hub, and is this node still the one that it knows?
+    func noteWelcome(_ occasion: ConsultationOccasion) throws -> SyncStep {
+        guard case .welcomed(let welcome, let clock) = occasion else { return .goOn }
+        try self.withWriter { writer in
+            let node = writer.node
+            guard node.hub?.node == welcome.node.bytes else {
+                throw Refusal(
+                    .wrongOrganisation,
+                    "Another node answers at \(node.hub?.address ?? "") than the head office that was joined."
+                )
+            }
+            let own = writer.vector[node.origin]?.seq ?? 0
+            let chain = try writer.chain(of: ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq))
+            guard welcome.acceptedSeq <= own, chain?.prefix == welcome.acceptedChain else {
+                throw Refusal(
+                    .forked,
+                    "Head office holds \(welcome.acceptedSeq) change sets of this node that are not the ones "
+                        + "here (\(own)): this directory is an older copy, or another copy has been in use. "
+                        + "Nothing was exchanged."
+                )
+            }
+            self.contacts.withLock {
+                $0.own.acceptedSeq = welcome.acceptedSeq
+                $0.own.hubPosition = welcome.end.position
+                $0.own.lastContact = self.wallClock()
+                $0.own.isConnected = true
+                $0.own.skewMilliseconds = -clock.offsetMilliseconds
             }
         }
+        return .goOn
     }
 
     // MARK: Reading the log
@@ -408,149 +409,5 @@ extension ReplicaWriter {
             sql: "SELECT chain FROM log WHERE origin = ? AND seq = ?",
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         ).flatMap { ChangeChain(bytes: [UInt8]($0)) }
-    }
-
-    /// At head office: takes a branch's own work.
-    func takeFromChild(
-        _ sets: [IncomingChangeSet],
-        peer: SyncPeer
-    ) throws -> (changeSets: Int, rows: Int) {
-        var taken = (changeSets: 0, rows: 0)
-        for set in sets {
-            let header = set.reader.header
-            guard header.id.origin == peer.origin else {
-                throw Refusal(
-                    .invalidChange,
-                    "Node \(peer.origin) sent change set \(header.id), which it may not speak for."
-                )
-            }
-            for prefix in header.context.hubs where try digest(at: prefix.position) != prefix.digest {
-                throw Refusal(
-                    .invalidChange,
-                    "Change set \(header.id) was written after position \(prefix.position) of a log that is not "
-                        + "this one."
-                )
-            }
-            for block in set.reader.blocks {
-                if let table = schema.table(number: block.number), table.writers == .headOfficeOnly {
-                    throw Refusal(
-                        .invalidChange,
-                        "Change set \(header.id) writes \(table.name), which only head office may."
-                    )
-                }
-            }
-            if try take(set, hubPosition: nil) {
-                taken.changeSets += 1
-                taken.rows += set.reader.rowCount
-            }
-        }
-        return taken
-    }
-
-    /// At a branch: takes the next piece of the hub's log.
-    func takeFromHub(
-        _ batch: ChangeBatch,
-        _ sets: [IncomingChangeSet]
-    ) throws -> (changeSets: Int, rows: Int) {
-        var taken = (changeSets: 0, rows: 0)
-        guard batch.firstPosition <= cursor.position + 1 else {
-            throw Refusal(
-                .invalidChange,
-                "Head office sent position \(batch.firstPosition) where \(cursor.position + 1) comes next."
-            )
-        }
-        var remaining = sets[...]
-        for (index, entry) in batch.entries.enumerated() {
-            let position = batch.firstPosition + UInt64(index)
-            let set = entry.isStub ? nil : remaining.popFirst()
-            guard position > cursor.position else { continue }
-            let id: ChangeSetID
-            if case .stub(let own) = entry {
-                id = own
-                try db.execute(
-                    sql: "UPDATE log SET hubPosition = ? WHERE origin = ? AND seq = ?",
-                    arguments: [Int64(clamping: position), Int64(own.origin.rawValue), Int64(clamping: own.seq)]
-                )
-            } else if let set {
-                id = set.reader.header.id
-                if try take(set, hubPosition: position) {
-                    taken.changeSets += 1
-                    taken.rows += set.reader.rowCount
-                }
-            } else {
-                continue
-            }
-            guard let chain = try chain(of: id) else {
-                throw Refusal(
-                    .forked,
-                    "Head office's log holds change set \(id) of this node, which is not here: this directory is "
-                        + "an older copy, or another copy has been in use. Nothing was taken."
-                )
-            }
-            moveCursor(to: cursor.appending(id, chain: chain))
-        }
-        guard cursor.position != batch.end.position || cursor == batch.end else {
-            throw Refusal(
-                .invalidChange,
-                "Head office's log up to position \(batch.end.position) is not the one that this node has taken."
-            )
-        }
-        return taken
-    }
-
-    /// Merges and logs one change set, unless it is held already.
-    private func take(_ set: IncomingChangeSet, hubPosition: UInt64?) throws -> Bool {
-        let header = set.reader.header
-        let last = vector[header.id.origin]
-        if let last, header.id.seq <= last.seq { return false }
-        guard header.id.seq == (last?.seq ?? 0) + 1 else {
-            throw Refusal(
-                .invalidChange,
-                "Change set \(header.id) came where \(header.id.origin):\((last?.seq ?? 0) + 1) is next."
-            )
-        }
-        let chain = last?.chain ?? .empty
-        guard header.previousChain == chain.prefix else {
-            throw Refusal(
-                .forked,
-                "Change set \(header.id) does not continue the history of its origin that is known here."
-            )
-        }
-        let stamp = Stamp(time: set.time, origin: header.id.origin)
-        for block in set.reader.blocks {
-            guard let table = schema.table(number: block.number) else { continue }
-            let merge = try merge(of: table)
-            var rows = block.makeCursor()
-            while rows.advance() {
-                if rows.operation == .birth, rows.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
-                    throw Refusal(
-                        .invalidChange,
-                        "Change set \(header.id) makes a \(table.name) with a number of another origin."
-                    )
-                }
-                let write = RowWrite(
-                    id: rows.id,
-                    operation: rows.operation,
-                    columns: rows.columns,
-                    stamp: stamp
-                )
-                try merge.apply(write, rows)
-            }
-        }
-        try append(
-            header.id,
-            time: set.time,
-            rows: set.reader.rowCount,
-            chain: chain.appending(content: set.content),
-            hubPosition: hubPosition,
-            body: set.body
-        )
-        return true
-    }
-}
-
-extension ChangeEntry {
-    fileprivate var isStub: Bool {
-        if case .stub = self { true } else { false }
     }
 }

@@ -29,9 +29,11 @@ package final class Replica: Sendable {
     private let currentNode: Mutex<LocalNode>
     /// What sessions have told since it was last written down.
     let contacts = Mutex(ContactNotes())
+    /// What this branch is asking its hub.
+    let consultation = Mutex<Consultation?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 1
+    package static let format = 2
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
 
@@ -288,22 +290,5 @@ private final class WalPages: @unchecked Sendable {
             },
             Unmanaged.passUnretained(self).toOpaque()
         )
-    }
-}
-
-/// Brings a replica's file to the present format, each step in one transaction.
-struct Migrations {
-    let schema: Schema
-
-    func migrate(db: Database) throws {
-        let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-        guard format < 1 else { return }
-        try db.inTransaction(.immediate) {
-            try db.execute(sql: ReplicaSQL.localTables)
-            for table in schema.tables { try db.execute(sql: ReplicaSQL.create(table)) }
-            try db.execute(sql: ReplicaSQL.nextIdentifierView(of: schema))
-            try db.execute(sql: "PRAGMA user_version = 1")
-            return .commit
-        }
     }
 }

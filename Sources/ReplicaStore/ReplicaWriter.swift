@@ -17,6 +17,8 @@ final class ReplicaWriter {
     private(set) var clock = HybridLogicalClock()
     /// The end of this node's own log.
     private(set) var end = LogPrefix.empty
+    /// The greatest time in this node's own log.
+    private(set) var timeMax = HybridTimestamp.zero
     /// How much of the hub's log this node has taken.
     private(set) var cursor = LogPrefix.empty
     private(set) var vector: [Origin: (seq: UInt64, chain: ChangeChain)] = [:]
@@ -35,7 +37,13 @@ final class ReplicaWriter {
         self.node = node
         self.wallClock = wallClock
         digests = try DigestBuckets(db)
-        insertLog = try RawStatement("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", in: db)
+        insertLog = try RawStatement(
+            """
+            INSERT INTO log(position, origin, seq, time, rows, chain, digest, hubPosition, body, timeMax)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            in: db
+        )
         saveVector = try RawStatement("INSERT OR REPLACE INTO versionVector VALUES (?, ?, ?)", in: db)
         saveState = try RawStatement("INSERT OR REPLACE INTO localState VALUES (1, ?, ?, ?)", in: db)
         hasPending = try RawStatement("SELECT EXISTS (SELECT 1 FROM pending)", in: db)
@@ -54,12 +62,14 @@ final class ReplicaWriter {
             position: UInt64(bitPattern: state[1] as Int64),
             digest: UInt64(bitPattern: state[2] as Int64)
         )
-        end = .empty
-        if let last = try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1") {
-            end = LogPrefix(
-                position: UInt64(bitPattern: last[0] as Int64),
-                digest: UInt64(bitPattern: last[1] as Int64)
-            )
+        (end, timeMax) = (.empty, .zero)
+        let last = try Row.fetchOne(
+            db,
+            sql: "SELECT position, digest, timeMax FROM log ORDER BY position DESC LIMIT 1"
+        )
+        if let last {
+            end = LogPrefix(stored: last[0], last[1])
+            timeMax = HybridTimestamp(packed: UInt64(bitPattern: last[2] as Int64)) ?? .zero
         }
         vector = [:]
         for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
@@ -186,6 +196,7 @@ final class ReplicaWriter {
         insertLog.bind(7, prefix.digest)
         if let hubPosition { insertLog.bind(8, hubPosition) }
         insertLog.bind(9, blob: body)
+        insertLog.bind(10, max(timeMax, time).packed)
         try insertLog.run()
         saveVector.bind(1, Int64(id.origin.rawValue))
         saveVector.bind(2, id.seq)
@@ -193,6 +204,7 @@ final class ReplicaWriter {
         try saveVector.run()
         vector[id.origin] = (id.seq, chain)
         end = prefix
+        timeMax = max(timeMax, time)
         clock.witness(time)
     }
 

@@ -14,6 +14,8 @@ package enum SyncFailure: Error, Hashable, Sendable {
     case refusedPeer(Refusal)
     /// The peer ended the session, with its reason.
     case peerLeft(String)
+    /// The child changed what it is, and comes back at once.
+    case reconnecting
     /// This node was asked to stop before the work was done.
     case stopped
     /// A newer session of the same node took over.
@@ -46,6 +48,8 @@ extension SyncFailure: CustomStringConvertible {
         case .refusedPeer(let refusal):
             "This node refused the peer (\(refusal.code)): \(escaped(refusal.sentence))"
         case .peerLeft(let reason): "The peer ended the session: \(escaped(reason))"
+        case .reconnecting:
+            "This node has taken a new number or place and calls again at once."
         case .stopped:
             "The session was stopped before everything was exchanged. The next one goes on from there."
         case .replaced: "A newer session of the same node took over."
@@ -85,7 +89,7 @@ extension SyncFailure: CustomStringConvertible {
             .tooManyPings, .noCommonVersion:
             true
         case .unreachable, .greetingTimedOut, .peerSilent, .linkLost, .peerDoesNotRead, .refused,
-            .refusedPeer, .peerLeft, .stopped, .replaced, .storeFailed:
+            .refusedPeer, .peerLeft, .reconnecting, .stopped, .replaced, .storeFailed:
             false
         }
     }

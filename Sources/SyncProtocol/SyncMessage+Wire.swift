@@ -9,9 +9,10 @@ import Causality
 //                           hub origin v, branch row 8
 //   3     hello             protocol min v, max v, schema v, organisation 16, node 16, key 32, origin v,
 //                           own seq v, own chain 8, cursor prefix, sent at v, parked v, conflicts v,
-//                           software text
+//                           software text, extras
 //   4     welcome           protocol v, schema v, node 16, name text, origin v, accepted seq v,
-//                           accepted chain 8, end prefix, hello sent at v, received at v, sent at v, root
+//                           accepted chain 8, end prefix, hello sent at v, received at v, sent at v, root,
+//                           mode 1, extras
 //   5     refuse            code v, sentence text, retry after seconds v (0: not said)
 //   6     changes           form 1: 0 plain, 1 the rest is one zstd frame; then:
 //                           first position v, end prefix, number of entries v, then each entry
@@ -22,7 +23,10 @@ import Causality
 //   11    ping              nonce 8
 //   12    pong              nonce 8
 //   13    bye               reason text
+//   14    ask               kind v, payload: the rest
+//   15    answer            payload: all
 //
+//   extras: number v, then each: tag v, length v, bytes; ascending by tag
 //   root:  1 byte, 0 none or 1, then 8, 8, rows v
 //   entry: 1 byte, then
 //          0 stub                  origin v, seq v
@@ -35,7 +39,7 @@ import Causality
 enum MessageType: UInt8, CaseIterable {
     case join = 1
     case joined, hello, welcome, refuse, changes, appliedPosition, appliedSeq, caughtUp, digestResult
-    case ping, pong, bye
+    case ping, pong, bye, ask, answer
 }
 
 /// One message as bytes, before it is cut into frames.
@@ -107,6 +111,13 @@ package final class SyncMessageCodec {
         case .pong(let nonce):
             type = .pong
             writer.fixed64(nonce)
+        case .ask(let question):
+            type = .ask
+            writer.varint(UInt64(question.kind))
+            writer.raw(question.payload)
+        case .answer(let answer):
+            type = .answer
+            writer.raw(answer.payload)
         case .bye(let reason):
             type = .bye
             writer.text(reason, max: limits.sentenceBytesMax)
@@ -296,6 +307,7 @@ extension ByteWriter {
         varint(hello.parked)
         varint(hello.conflicts)
         text(hello.software, max: limits.nameBytesMax)
+        write(hello.extras)
     }
 
     fileprivate mutating func write(_ welcome: Welcome, _ limits: SyncLimits) {
@@ -311,6 +323,17 @@ extension ByteWriter {
         varint(welcome.receivedAtMilliseconds)
         varint(welcome.sentAtMilliseconds)
         write(welcome.root)
+        byte(welcome.mode.rawValue)
+        write(welcome.extras)
+    }
+
+    fileprivate mutating func write(_ extras: SyncExtras) {
+        let fields = extras.sorted
+        varint(UInt64(fields.count))
+        for field in fields {
+            varint(UInt64(field.tag))
+            sized(field.bytes)
+        }
     }
 
     fileprivate mutating func write(_ batch: ChangeBatch) {
@@ -352,7 +375,27 @@ extension ByteReader {
         case .ping: .ping(nonce: try fixed64())
         case .pong: .pong(nonce: try fixed64())
         case .bye: .bye(reason: try text(max: limits.sentenceBytesMax))
+        case .ask: .ask(SyncQuestion(kind: try number16(), payload: [UInt8](try raw(remaining))))
+        case .answer: .answer(SyncAnswer(payload: [UInt8](try raw(remaining))))
         }
+    }
+
+    private mutating func number16() throws(MalformedBytes) -> UInt16 {
+        let start = offset
+        let value = try varint()
+        guard let number = UInt16(exactly: value) else {
+            throw .outOfRange("the number \(value)", offset: start)
+        }
+        return number
+    }
+
+    private mutating func extras() throws(MalformedBytes) -> SyncExtras {
+        var extras = SyncExtras()
+        for _ in 0..<(try count(bytesEach: 2, max: 64)) {
+            let tag = try number16()
+            extras[tag] = [UInt8](try sized(max: remaining))
+        }
+        return extras
     }
 
     private mutating func number32() throws(MalformedBytes) -> UInt32 {
@@ -475,6 +518,7 @@ extension ByteReader {
         )
         hello.protocolMin = protocolMin
         hello.protocolMax = protocolMax
+        hello.extras = try extras()
         return hello
     }
 
@@ -494,6 +538,11 @@ extension ByteReader {
             root: try root()
         )
         welcome.protocolVersion = protocolVersion
+        let start = offset
+        let mode = try byte()
+        guard let mode = SyncMode(rawValue: mode) else { throw .outOfRange("a mode of \(mode)", offset: start) }
+        welcome.mode = mode
+        welcome.extras = try extras()
         return welcome
     }
 

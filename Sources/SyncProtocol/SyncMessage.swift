@@ -65,6 +65,10 @@ package enum SyncMessage: Hashable, Sendable {
     case caughtUp(CaughtUp)
     /// Child to hub: whether the tables of both were equal at that prefix.
     case digestResult(isEqual: Bool, at: LogPrefix)
+    /// Child to hub: a question beside the stream.
+    case ask(SyncQuestion)
+    /// Hub to child.
+    case answer(SyncAnswer)
     case ping(nonce: UInt64)
     case pong(nonce: UInt64)
     /// The last word of whoever ends the session.
@@ -85,6 +89,8 @@ extension SyncMessage {
         case .appliedSeq: "appliedSeq"
         case .caughtUp: "caughtUp"
         case .digestResult: "digestResult"
+        case .ask: "ask"
+        case .answer: "answer"
         case .ping: "ping"
         case .pong: "pong"
         case .bye: "bye"
@@ -167,6 +173,8 @@ package struct Hello: Hashable, Sendable {
     package var conflicts: UInt64
     /// Name and version of the program.
     package var software: String
+    /// What later versions added.
+    package var extras = SyncExtras()
 
     package init(
         schemaVersion: UInt32,
@@ -231,6 +239,10 @@ package struct Welcome: Hashable, Sendable {
     package var sentAtMilliseconds: UInt64
     /// The hub's tables, when the child stands at ``end`` and has nothing unsent.
     package var root: DatabaseRoot?
+    /// What flows in this session.
+    package var mode = SyncMode.both
+    /// What later versions added.
+    package var extras = SyncExtras()
 
     package init(
         schemaVersion: UInt32,

@@ -20,6 +20,24 @@ package struct SessionTotals: Hashable, Sendable {
     package var parked = 0
 
     package init() {}
+
+    /// What two sessions, one after the other, have moved.
+    package func followed(by next: SessionTotals) -> SessionTotals {
+        var both = self
+        both.sent.add(next.sent)
+        both.received.add(next.received)
+        both.conflicts += next.conflicts
+        both.parked += next.parked
+        return both
+    }
+}
+
+extension SessionTotals.Flow {
+    fileprivate mutating func add(_ other: Self) {
+        changeSets += other.changeSets
+        rows += other.rows
+        bytes += other.bytes
+    }
 }
 
 /// One side of a conversation between a child and its hub: events go in, actions come out, and nothing else
@@ -57,7 +75,10 @@ package struct SyncSession: Sendable {
         case linkClosed
         // Answers of the store.
         case factsRead(Result<Hello, SyncStoreFailure>)
-        case welcomeAdopted(Result<Nothing, SyncStoreFailure>)
+        case welcomeAdopted(Result<SyncStep, SyncStoreFailure>)
+        /// What comes next, after an answer or on an occasion.
+        case stepDecided(Result<SyncStep, SyncStoreFailure>)
+        case answered(Result<SyncAnswer, SyncStoreFailure>)
         case joinDecided(Result<Joined, SyncStoreFailure>)
         case welcomeDecided(Result<Welcome, SyncStoreFailure>)
         case batchRead(Result<OutgoingBatch, SyncStoreFailure>)
@@ -72,17 +93,15 @@ package struct SyncSession: Sendable {
         case replaced
     }
 
-    /// A result without a value, that can be compared.
-    package struct Nothing: Hashable, Sendable {
-        package init() {}
-    }
-
     /// What a session wants done.
     package enum Action: Hashable, Sendable {
         case send(SyncMessage)
         // Questions to the store. Each is answered by one event, but `record`.
         case readFacts
         case adoptWelcome(Welcome, clock: ClockMeasurement)
+        case takeAnswer(SyncAnswer, to: SyncQuestion)
+        case consult(SyncOccasion)
+        case answer(SyncQuestion, from: SyncPeer)
         case decideJoin(Join)
         case decideWelcome(Hello, receivedAtMilliseconds: UInt64)
         case readBatch(ReadRequest)
@@ -227,6 +246,9 @@ package struct SyncSession: Sendable {
 private enum Farewell {
     static let done = "done"
     static let stopping = "stopping"
+    /// The child comes back at once, as somebody else.
+    static let again = "again"
+    static let all = [done, stopping, again]
 }
 
 // MARK: - Greeting
@@ -264,14 +286,15 @@ extension SyncSession {
             peer: SyncPeer(node: welcome.node, origin: welcome.origin),
             child: hello.origin,
             childSeqAnnounced: hello.ownSeq,
+            mode: welcome.mode,
             outgoing: OutgoingWindow(after: .seq(welcome.acceptedSeq), hasMore: hasUnsent, limits: limits),
             incoming: IncomingQueue(after: .position(hello.cursor), limits: limits)
         )
-        if welcome.tellsAll(hello) {
+        if welcome.mode == .both, welcome.tellsAll(hello) {
             stream.end = End(prefix: welcome.end, childSeq: welcome.acceptedSeq)
             stream.rootToCompare = welcome.root
         }
-        stream.isHeld = true
+        stream.consultation = .deciding
         state = .streaming(stream)
         return [
             .adoptWelcome(welcome, clock: ClockMeasurement(hello, welcome, atMilliseconds: now)),
@@ -284,6 +307,7 @@ extension SyncSession {
             peer: SyncPeer(node: hello.node, origin: hello.origin),
             child: hello.origin,
             childSeqAnnounced: hello.ownSeq,
+            mode: welcome.mode,
             outgoing: OutgoingWindow(
                 after: .position(hello.cursor),
                 hasMore: hello.cursor != welcome.end || hasGrown,
@@ -291,7 +315,7 @@ extension SyncSession {
             ),
             incoming: IncomingQueue(after: .seq(welcome.acceptedSeq), limits: limits)
         )
-        if welcome.tellsAll(hello) {
+        if welcome.mode == .both, welcome.tellsAll(hello) {
             stream.end = End(prefix: welcome.end, childSeq: welcome.acceptedSeq)
             if welcome.root != nil { stream.comparisonsDue = 1 }
         }
@@ -310,6 +334,14 @@ private struct End: Hashable, Sendable {
     let childSeq: UInt64
 }
 
+/// What a child is doing with its questions.
+private enum Consultation: Hashable, Sendable {
+    /// The store decides, or, at a hub, answers.
+    case deciding
+    /// The hub has been asked.
+    case asked(SyncQuestion)
+}
+
 /// The state of a session that is past its greeting.
 private struct Stream: Hashable, Sendable {
     let peer: SyncPeer
@@ -317,10 +349,16 @@ private struct Stream: Hashable, Sendable {
     let child: Origin
     /// What the child said it had written when it came.
     let childSeqAnnounced: UInt64
+    let mode: SyncMode
     var outgoing: OutgoingWindow
     var incoming: IncomingQueue
-    /// A child waits for its store to adopt the welcome.
-    var isHeld = false
+    /// At a child: what is being asked, or decided; nothing is sent or accepted meanwhile. At a hub: a
+    /// question that is being answered.
+    var consultation: Consultation?
+    /// At a child: the last occasion on which its store was asked for questions.
+    var consulted: SyncOccasion?
+    /// At a child: how the tables compared at the last end that was heard.
+    var comparison: Bool?
     var isStopping = false
     /// The last end that was told, at the hub; heard, at the child.
     var end: End?
@@ -340,9 +378,11 @@ private struct Stream: Hashable, Sendable {
         peer: SyncPeer,
         child: Origin,
         childSeqAnnounced: UInt64,
+        mode: SyncMode,
         outgoing: OutgoingWindow,
         incoming: IncomingQueue
     ) {
+        self.mode = mode
         self.peer = peer
         self.child = child
         self.childSeqAnnounced = childSeqAnnounced
@@ -364,10 +404,16 @@ extension SyncSession {
         case .received(let message, _):
             stream.silentHeartbeats = 0
             return receive(message, &stream)
-        case .welcomeAdopted(.success):
-            stream.isHeld = false
-            return .goOn([])
-        case .welcomeAdopted(.failure(let failure)), .applied(.failure(let failure)):
+        case .welcomeAdopted(.success(let step)), .stepDecided(.success(let step)):
+            guard role.isChild, stream.consultation == .deciding else {
+                return .end([], .unexpected(event.label, during: "streaming"))
+            }
+            return take(step, &stream)
+        case .answered(.success(let answer)):
+            stream.consultation = nil
+            return .goOn([.send(.answer(answer))])
+        case .welcomeAdopted(.failure(let failure)), .applied(.failure(let failure)),
+            .stepDecided(.failure(let failure)), .answered(.failure(let failure)):
             let refusal = Refusal(failure)
             return .end([.send(.refuse(refusal))], Self.outcome(of: failure))
         case .batchRead(.failure(let failure)), .rootRead(.failure(let failure)):
@@ -397,8 +443,33 @@ extension SyncSession {
         }
     }
 
+    private func take(_ step: SyncStep, _ stream: inout Stream) -> Step {
+        switch step {
+        case .goOn:
+            stream.consultation = nil
+            return .goOn([])
+        case .ask(let question):
+            stream.consultation = .asked(question)
+            return .goOn([.send(.ask(question))])
+        case .reconnect:
+            return .end([.send(.bye(reason: Farewell.again))], .reconnecting)
+        }
+    }
+
     private mutating func receive(_ message: SyncMessage, _ stream: inout Stream) -> Step {
         switch (role, message) {
+        case (.hub, .changes) where stream.mode == .consult:
+            return .end([], .unexpected(message.label, during: "a consultation"))
+        case (.hub, .ask(let question)):
+            guard stream.consultation == nil else { return .end([], .unexpected(message.label, during: "an answer")) }
+            stream.consultation = .deciding
+            return .goOn([.answer(question, from: stream.peer)])
+        case (.child, .answer(let answer)):
+            guard case .asked(let question) = stream.consultation else {
+                return .end([], .unexpected(message.label, during: "streaming"))
+            }
+            stream.consultation = .deciding
+            return .goOn([.takeAnswer(answer, to: question)])
         case (_, .changes(let batch)):
             if let failure = stream.incoming.receive(batch) { return .end([], failure) }
             return .goOn([])
@@ -432,10 +503,10 @@ extension SyncSession {
             return .end([], .refused(refusal))
         case (_, .bye(let reason)):
             // A hub's child leaves when it likes; a child's hub has no reason to.
-            let isOrderly = role == .hub && (reason == Farewell.done || reason == Farewell.stopping)
+            let isOrderly = role == .hub && Farewell.all.contains(reason)
             return .end([], isOrderly ? nil : .peerLeft(reason))
         case (_, .join), (_, .joined), (_, .hello), (_, .welcome), (_, .appliedPosition), (_, .appliedSeq),
-            (_, .caughtUp), (_, .digestResult):
+            (_, .caughtUp), (_, .digestResult), (_, .ask), (_, .answer):
             return .end([], .unexpected(message.label, during: "streaming"))
         }
     }
@@ -482,6 +553,7 @@ extension SyncSession {
             return .end([], .outOfOrder(what: "seq", expected: acknowledged, received: caughtUp.childSeq))
         }
         stream.end = End(prefix: caughtUp.end, childSeq: caughtUp.childSeq)
+        stream.comparison = nil
         // While one root is being read, it is the one to be compared.
         if stream.rootAsked == nil { stream.rootToCompare = caughtUp.root }
         return .goOn([.record(.hubEnd(caughtUp.end), of: stream.peer)])
@@ -504,6 +576,7 @@ extension SyncSession {
         // No root: something was written here meanwhile, and the next end brings the next chance.
         guard let root, let hubRoot else { return .goOn([]) }
         let isEqual = root == hubRoot
+        stream.comparison = isEqual
         return .goOn([
             .send(.digestResult(isEqual: isEqual, at: asked.prefix)),
             .record(.compared(isEqual: isEqual, at: asked.prefix), of: stream.peer),
@@ -541,11 +614,11 @@ extension SyncSession {
             state = .streaming(stream)
             return actions + [.send(.bye(reason: Farewell.stopping))] + close(failure)
         }
-        guard !stream.isHeld else { return actions }
+        guard stream.consultation == nil || role == .hub else { return actions }
         if let batches = stream.incoming.takeForApply() {
             actions.append(.apply(batches, from: stream.peer))
         }
-        if stream.outgoing.canRead {
+        if stream.outgoing.canRead, stream.sends(as: role) {
             stream.outgoing.readStarted()
             actions.append(.readBatch(readRequest(stream)))
         }
@@ -554,6 +627,11 @@ extension SyncSession {
             actions.append(
                 .readRoot(at: asked.prefix, child: ChangeSetID(origin: stream.child, seq: asked.childSeq))
             )
+        }
+        if let occasion = occasion(stream), occasion != stream.consulted {
+            stream.consulted = occasion
+            stream.consultation = .deciding
+            return actions + [.consult(occasion)]
         }
         if role == .child(isOneShot: true), isDone(stream) {
             state = .streaming(stream)
@@ -594,19 +672,38 @@ extension SyncSession {
     /// At the hub: the end of the log, if the child has all of it and the hub all of the child.
     private func quietEnd(_ stream: Stream) -> End? {
         let childSeq = stream.incoming.durable.number
-        guard stream.outgoing.isIdle, stream.incoming.isIdle, childSeq >= stream.childSeqAnnounced else {
+        guard stream.mode == .both, stream.outgoing.isIdle, stream.incoming.isIdle,
+            childSeq >= stream.childSeqAnnounced
+        else {
             return nil
         }
         return End(prefix: stream.outgoing.acknowledged.prefix, childSeq: childSeq)
     }
 
-    /// At the child: whether both know the same and have compared.
+    /// At the child: whether both know the same and have compared, or, when the hub sends no log, whether
+    /// everything was handed in.
     private func isDone(_ stream: Stream) -> Bool {
-        guard case .child = role, let end = stream.end else { return false }
-        return stream.outgoing.isIdle && stream.incoming.isIdle && stream.rootAsked == nil
-            && stream.rootToCompare == nil && !stream.isHeld
+        guard case .child = role, stream.consultation == nil, stream.outgoing.isIdle || stream.mode == .consult
+        else { return false }
+        guard stream.mode == .both else { return true }
+        guard let end = stream.end else { return false }
+        return stream.incoming.isIdle && stream.rootAsked == nil && stream.rootToCompare == nil
             && end.prefix == stream.incoming.durable.prefix
             && end.childSeq == stream.outgoing.acknowledged.number
+    }
+
+    /// At the child: what its store may ask questions about now.
+    private func occasion(_ stream: Stream) -> SyncOccasion? {
+        guard isDone(stream) else { return nil }
+        let ownSeq = stream.outgoing.acknowledged.number
+        switch stream.mode {
+        case .both:
+            return .settled(at: stream.incoming.durable.prefix, ownSeq: ownSeq, isEqual: stream.comparison)
+        case .handIn:
+            return .handedIn(ownSeq: ownSeq)
+        case .consult:
+            return nil
+        }
     }
 }
 
@@ -673,6 +770,23 @@ extension SyncSession {
     }
 }
 
+extension SyncSession.Role {
+    fileprivate var isChild: Bool {
+        if case .child = self { true } else { false }
+    }
+}
+
+extension Stream {
+    /// Whether this side sends change sets at all in this session.
+    fileprivate func sends(as role: SyncSession.Role) -> Bool {
+        switch mode {
+        case .both: true
+        case .handIn: role.isChild
+        case .consult: false
+        }
+    }
+}
+
 extension Refusal {
     /// What the peer is told of a failure of this node's store.
     fileprivate init(_ failure: SyncStoreFailure) {
@@ -721,6 +835,8 @@ extension SyncSession.Event {
         case .linkClosed: "linkClosed"
         case .factsRead: "factsRead"
         case .welcomeAdopted: "welcomeAdopted"
+        case .stepDecided: "stepDecided"
+        case .answered: "answered"
         case .joinDecided: "joinDecided"
         case .welcomeDecided: "welcomeDecided"
         case .batchRead: "batchRead"

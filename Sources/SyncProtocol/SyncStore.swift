@@ -133,11 +133,19 @@ package protocol SyncStore: Sendable {
     func childFacts() throws(SyncStoreFailure) -> Hello
 
     /// At a child: checks the answer of the hub (node, chain, end), notes the clock, corrects what may be
-    /// corrected. Nothing is sent or accepted before it returns.
+    /// corrected, and says what comes next. Nothing is sent or accepted before it says ``SyncStep/goOn``.
     ///
-    /// - Throws: ``SyncStoreFailure/refused(_:)`` when this node must not go on with that hub, for example
-    ///   when the chains differ.
-    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure)
+    /// - Throws: ``SyncStoreFailure/refused(_:)`` when this node must not go on with that hub.
+    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) -> SyncStep
+
+    /// At a child: takes the hub's answer to a question, and says what comes next.
+    func take(_ answer: SyncAnswer, to question: SyncQuestion) throws(SyncStoreFailure) -> SyncStep
+
+    /// At a child: says whether there is anything to ask now. Asked once on each occasion.
+    func consult(on occasion: SyncOccasion) throws(SyncStoreFailure) -> SyncStep
+
+    /// At a hub: answers a child's question.
+    func answer(_ question: SyncQuestion, from peer: SyncPeer) throws(SyncStoreFailure) -> SyncAnswer
 
     /// At a hub: lets a new node in, or says why not. The same node and key again gets the same answer.
     func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined

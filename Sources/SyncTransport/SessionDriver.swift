@@ -114,7 +114,8 @@ final class SessionDriver: Sendable {
             outbound.continuation.yield(message)
         case .readBatch(let request):
             reads.continuation.yield(request)
-        case .readFacts, .adoptWelcome, .decideJoin, .decideWelcome, .apply, .readRoot, .record:
+        case .readFacts, .adoptWelcome, .takeAnswer, .consult, .answer, .decideJoin, .decideWelcome, .apply,
+            .readRoot, .record:
             questions.continuation.yield(action)
         case .startTimer(let timer, let duration):
             state.timers[timer]?.cancel()
@@ -262,7 +263,30 @@ extension SessionDriver {
                 .welcomeAdopted(
                     await StoreThreads.writes.run { () throws(SyncStoreFailure) in
                         try store.adoptWelcome(welcome, clock: clock)
-                        return SyncSession.Nothing()
+                    }
+                )
+            )
+        case .takeAnswer(let answer, let question):
+            handle(
+                .stepDecided(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.take(answer, to: question)
+                    }
+                )
+            )
+        case .consult(let occasion):
+            handle(
+                .stepDecided(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.consult(on: occasion)
+                    }
+                )
+            )
+        case .answer(let question, let peer):
+            handle(
+                .answered(
+                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                        try store.answer(question, from: peer)
                     }
                 )
             )

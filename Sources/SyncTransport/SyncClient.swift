@@ -34,8 +34,12 @@ package final class SyncClient: Sendable {
     ///
     /// When the task is cancelled, it leaves as soon as what is being applied is done.
     package func sync(with hub: NodeAddress) async -> SessionReport {
-        await converse(with: hub, role: .child(isOneShot: true))
+        await converse(with: hub, role: .child(isOneShot: true), sessionsMax: Self.reconnectsMax)
     }
+
+    /// How often one call may end with a reason to call again at once: a new life, a refill and a first load
+    /// need a session each.
+    private static let reconnectsMax = 8
 
     /// Keeps a session open until the task is cancelled, and calls again whenever one ended.
     ///
@@ -51,7 +55,11 @@ package final class SyncClient: Sendable {
     ) async {
         var attempt = 0
         while !Task.isCancelled {
-            let report = await converse(with: hub(), role: .child(isOneShot: false))
+            let report = await converse(
+                with: hub(),
+                role: .child(isOneShot: false),
+                sessionsMax: Self.reconnectsMax
+            )
             if Task.isCancelled { return }
             if report.deservesQuickReturn { attempt = 0 }
             let delay = backoff.delay(
@@ -90,6 +98,20 @@ package final class SyncClient: Sendable {
         let report = await driver.run()
         guard let joined = driver.joined else { throw report.failure ?? .linkLost }
         return joined
+    }
+
+    /// Holds a session, and the ones that follow at once from what it has changed; reports on all of them.
+    private func converse(
+        with hub: NodeAddress,
+        role: SyncSession.Role,
+        sessionsMax: Int
+    ) async -> SessionReport {
+        var report = await converse(with: hub, role: role)
+        for _ in 1..<sessionsMax {
+            guard report.failure == .reconnecting, !Task.isCancelled else { break }
+            report = report.followed(by: await converse(with: hub, role: role))
+        }
+        return report
     }
 
     private func converse(with hub: NodeAddress, role: SyncSession.Role) async -> SessionReport {
@@ -145,11 +167,21 @@ package final class SyncClient: Sendable {
 }
 
 extension SessionReport {
+    /// This session and the next one as one.
+    fileprivate func followed(by next: SessionReport) -> SessionReport {
+        SessionReport(
+            failure: next.failure,
+            totals: totals.followed(by: next.totals),
+            wasWelcomed: wasWelcomed || next.wasWelcomed,
+            duration: duration + next.duration
+        )
+    }
+
     /// Whether the line was good for something, so that the next call need not wait longer and longer. A
     /// session that ends at once in the same way every time must not become a busy loop.
     fileprivate var deservesQuickReturn: Bool {
         switch failure {
-        case nil, .linkLost, .peerSilent, .peerLeft, .stopped, .peerDoesNotRead:
+        case nil, .linkLost, .peerSilent, .peerLeft, .stopped, .peerDoesNotRead, .reconnecting:
             wasWelcomed
                 && (duration >= .seconds(10) || totals.sent.changeSets + totals.received.changeSets > 0)
         case .unreachable, .greetingTimedOut, .refused, .refusedPeer, .replaced, .storeFailed, .malformed,
@@ -167,7 +199,12 @@ private struct NoStore: SyncStore {
     func nowMilliseconds() -> UInt64 { 0 }
     func observeCommits(_ callback: @escaping @Sendable () -> Void) -> @Sendable () -> Void { {} }
     func childFacts() throws(SyncStoreFailure) -> Hello { throw failure }
-    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) { throw failure }
+    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) -> SyncStep {
+        throw failure
+    }
+    func take(_ answer: SyncAnswer, to question: SyncQuestion) throws(SyncStoreFailure) -> SyncStep { throw failure }
+    func consult(on occasion: SyncOccasion) throws(SyncStoreFailure) -> SyncStep { throw failure }
+    func answer(_ question: SyncQuestion, from peer: SyncPeer) throws(SyncStoreFailure) -> SyncAnswer { throw failure }
     func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined { throw failure }
     func decideWelcome(
         _ hello: Hello,

@@ -136,40 +136,43 @@ final class Office: Sendable {
 
     // MARK: Synchronising, without a network
 
-    /// Exchanges everything with the hub, in batches of at most a few entries.
-    func sync(with hub: Office, bytesMax: Int = 1 << 20, entriesMax: Int = 8192) throws {
-        let hello = try replica.childFacts()
-        let welcome = try hub.replica.decideWelcome(hello, receivedAtMilliseconds: hub.wallMilliseconds)
-        try replica.adoptWelcome(
-            welcome,
-            clock: ClockMeasurement(offsetMilliseconds: 0, roundTripMilliseconds: 0)
-        )
-        let child = SyncPeer(node: hello.node, origin: hello.origin)
-        let parent = SyncPeer(node: welcome.node, origin: welcome.origin)
-        var seq = welcome.acceptedSeq
-        while true {
-            let own = try replica.readOwn(afterSeq: seq, bytesMax: bytesMax, entriesMax: entriesMax)
-            if own.batch.entries.isEmpty { break }
-            let outcome = try hub.replica.apply([own.batch], from: child)
-            guard case .seq(let accepted, _) = outcome.durable else { break }
-            seq = accepted
-            try replica.record(.hubAccepted(seq: accepted, chain: 0), of: parent)
-        }
-        var position = hello.cursor.position
-        while true {
-            let batch = try hub.replica.readLog(
-                afterPosition: position,
-                for: hello.origin,
-                bytesMax: bytesMax,
-                entriesMax: entriesMax
+    /// Exchanges everything with the hub in sessions of the real protocol, over a line in memory.
+    ///
+    /// - Parameters:
+    ///   - cutAfter: Breaks the line after so many messages.
+    /// - Returns: Why the session ended early, at the child; nil when it did not.
+    @discardableResult
+    func sync(
+        with hub: Office,
+        bytesMax: Int = 1 << 20,
+        entriesMax: Int = 8192,
+        cutAfter: Int = .max
+    ) throws -> SyncFailure? {
+        var limits = SyncLimits()
+        limits.batchBytesMax = bytesMax
+        limits.batchEntriesMax = entriesMax
+        var random = SeededRandom(seed: 1)
+        var left = cutAfter
+        for _ in 0..<8 {
+            var conversation = Conversation(
+                child: replica,
+                hub: hub.replica,
+                limits: limits,
+                deliveredMax: left
             )
-            if batch.batch.entries.isEmpty { break }
-            let outcome = try replica.apply([batch.batch], from: parent)
-            guard case .position(let taken) = outcome.durable else { break }
-            position = taken.position
-            try hub.replica.record(.childAcknowledged(taken), of: child)
+            let end = conversation.run(&random)[0]
+            left -= conversation.delivered
+            guard end == .reconnecting else {
+                lastTotals.withLock { $0 = conversation.childTotals }
+                if cutAfter == .max, let end { throw end }
+                return end
+            }
         }
+        throw SyncFailure.reconnecting
     }
+
+    /// What the last session has moved.
+    let lastTotals = Mutex(SessionTotals())
 
     /// Whether hub and child stand at the same knowledge and have the same root.
     func isProvedEqual(to hub: Office) throws -> Bool {

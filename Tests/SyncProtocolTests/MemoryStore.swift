@@ -89,11 +89,20 @@ final class MemoryStore: SyncStore {
         }
     }
 
-    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) {
+    func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) -> SyncStep {
         let seq = state.withLock { $0.lastSeq(of: origin) }
         guard welcome.acceptedSeq <= seq else {
             throw .refused(Refusal(.forked, "The hub has more of this node than this node."))
         }
+        return .goOn
+    }
+
+    func take(_ answer: SyncAnswer, to question: SyncQuestion) throws(SyncStoreFailure) -> SyncStep { .goOn }
+
+    func consult(on occasion: SyncOccasion) throws(SyncStoreFailure) -> SyncStep { .goOn }
+
+    func answer(_ question: SyncQuestion, from peer: SyncPeer) throws(SyncStoreFailure) -> SyncAnswer {
+        SyncAnswer(payload: question.payload)
     }
 
     func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {

@@ -31,7 +31,7 @@ struct SyncSessionTests {
         _ = session.handle(.linkOpened)
         _ = session.handle(.factsRead(.success(hello)))
         _ = session.handle(.received(.welcome(welcome), atMilliseconds: 1_100))
-        let actions = session.handle(.welcomeAdopted(.success(.init())))
+        let actions = session.handle(.welcomeAdopted(.success(.goOn)))
         return (session, actions)
     }
 
@@ -219,7 +219,7 @@ struct SyncSessionTests {
         #expect(session.handle(received(.changes(.log(1...2)))) == [])
         #expect(session.handle(.logGrew) == [])
         #expect(
-            session.handle(.welcomeAdopted(.success(.init())))
+            session.handle(.welcomeAdopted(.success(.goOn)))
                 == [.apply([.log(1...2)], from: Self.hubPeer), ownRequest(after: 0)]
         )
     }
@@ -536,7 +536,9 @@ struct SyncSessionTests {
         switch message {
         case .appliedPosition, .digestResult, .hello, .welcome, .join, .joined:
             #expect(child.isClosed && hub.isClosed)
-        case .appliedSeq, .caughtUp:
+        case .ask:
+            #expect(child.isClosed && !hub.isClosed)
+        case .appliedSeq, .caughtUp, .answer:
             #expect(hub.isClosed)
         case .ping, .pong:
             #expect(!child.isClosed && !hub.isClosed)
@@ -804,7 +806,7 @@ struct SyncSessionTests {
             let events: [SyncSession.Event] = [
                 .linkOpened, received(message), .logGrew, .finishRequested, .replaced, .linkClosed,
                 .timerFired(.greeting), .timerFired(.heartbeat), .factsRead(.success(.sample())),
-                .welcomeAdopted(.success(.init())), .welcomeDecided(.success(.sample())),
+                .welcomeAdopted(.success(.goOn)), .welcomeDecided(.success(.sample())),
                 .joinDecided(.success(.sample)), .batchRead(.success(OutgoingBatch(.own(1)))),
                 appliedAtHub(1), .rootRead(.success(.sample)), .malformed(.unknownType(1)),
                 .bytesReceived(1), .bytesSent(1), .outboundFull(messages: 1),
@@ -818,7 +820,7 @@ struct SyncSessionTests {
         for message in SyncMessage.samples {
             let events: [SyncSession.Event] = [
                 .linkOpened, .logGrew, .factsRead(.success(.sample())), received(message),
-                .welcomeAdopted(.success(.init())), .welcomeDecided(.success(.sample())),
+                .welcomeAdopted(.success(.goOn)), .welcomeDecided(.success(.sample())),
                 .batchRead(.success(OutgoingBatch(.own(1)))), appliedAtHub(1), appliedAtChild(1),
                 .rootRead(.success(nil)), .timerFired(.heartbeat), .finishRequested,
             ]

@@ -1,0 +1,34 @@
+import GRDB
+
+/// What a node remembers of itself in single numbers, beside what has a table of its own. Raw values are the
+/// names in the file; permanent.
+enum LocalFact: String {
+    /// At head office: the log is in a verified backup up to here. At a branch: the hub has said so.
+    case safePosition
+}
+
+extension ReplicaWriter {
+    /// Nil when it was never noted.
+    func fact(_ fact: LocalFact) throws -> Int64? { try LocalFact.read(fact, db) }
+
+    /// Notes a number, as part of the present transaction; nil forgets it.
+    func note(_ fact: LocalFact, _ value: Int64?) throws {
+        if let value {
+            try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)")
+                .execute(arguments: [fact.rawValue, value])
+        } else {
+            try db.cachedStatement(sql: "DELETE FROM localFact WHERE name = ?")
+                .execute(arguments: [fact.rawValue])
+        }
+    }
+}
+
+extension LocalFact {
+    /// Reads it out of any consistent state.
+    static func read(_ fact: LocalFact, _ db: Database) throws -> Int64? {
+        try Int64.fetchOne(
+            db.cachedStatement(sql: "SELECT value FROM localFact WHERE name = ?"),
+            arguments: [fact.rawValue]
+        )
+    }
+}

@@ -1,0 +1,56 @@
+import CRM
+import GRDB
+
+/// Brings a replica's file to the present format, in one transaction.
+///
+/// Steps are added, never changed: files of every format that was ever in use are opened by the tests. The
+/// replicated tables follow from the schema, whatever the format of the file.
+struct Migrations {
+    let schema: Schema
+
+    /// Does what is missing; nothing in a file of the present format.
+    func migrate(db: Database) throws {
+        let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+        guard format < Replica.format else { return }
+        try db.inTransaction(.immediate) {
+            if format < 1 { try db.execute(sql: ReplicaSQL.localTables) }
+            if format < 2 {
+                for step in Format2.steps { try db.execute(sql: step) }
+            }
+            try createMissingTables(db)
+            try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
+            return .commit
+        }
+    }
+
+    private func createMissingTables(_ db: Database) throws {
+        for table in schema.tables where try !db.tableExists(table.name) {
+            try db.execute(sql: ReplicaSQL.create(table))
+        }
+        try db.execute(sql: "DROP VIEW IF EXISTS nextId")
+        try db.execute(sql: ReplicaSQL.nextIdentifierView(of: schema))
+    }
+}
+
+/// The local tables that came with format 2, each by the concern that it serves.
+enum Format2 {
+    static let steps = [log, facts]
+
+    /// Small things a node remembers of itself.
+    private static let facts = """
+        CREATE TABLE localFact(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+        CREATE TABLE organisationKey(
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            publicKey BLOB NOT NULL,
+            privateKey BLOB
+        );
+        """
+
+    /// The greatest time of a log up to each position: what a context that names the position has seen.
+    private static let log = """
+        ALTER TABLE log ADD COLUMN timeMax INTEGER NOT NULL DEFAULT 0;
+        UPDATE log SET timeMax = running.timeMax
+        FROM (SELECT position, max(time) OVER (ORDER BY position) AS timeMax FROM log) AS running
+        WHERE log.position = running.position;
+        """
+}

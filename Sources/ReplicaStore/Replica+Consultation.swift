@@ -1,0 +1,90 @@
+import Causality
+import SyncProtocol
+import Synchronization
+
+// What a branch asks its hub beside the stream, and what a hub answers. Each concern brings its own questions
+// and steps, in its own file; here they are put in order.
+
+/// The questions of a child. Raw values are permanent: they travel.
+enum QuestionKind: UInt16 {
+    case placeholder = 0
+}
+
+/// When the concerns of a branch may ask something.
+enum ConsultationOccasion {
+    /// The hub has welcomed this node, and nothing has moved yet.
+    case welcomed(Welcome, ClockMeasurement)
+    case during(SyncOccasion)
+}
+
+/// How far the concerns have come on one occasion.
+struct Consultation {
+    var occasion: ConsultationOccasion
+    /// The step that asked last.
+    var step: Int
+}
+
+extension Replica {
+    /// What is looked at on every occasion, in this order. A step that has nothing to do says
+    /// ``SyncProtocol/SyncStep/goOn``.
+    private var consultationSteps: [(ConsultationOccasion) throws -> SyncStep] {
+        [
+            noteWelcome
+        ]
+    }
+
+    /// Runs the steps of an occasion from a number on, until one asks something.
+    private func advance(_ occasion: ConsultationOccasion, from first: Int) throws -> SyncStep {
+        let steps = consultationSteps
+        for index in steps.indices.dropFirst(first) {
+            let next = try steps[index](occasion)
+            if next != .goOn {
+                consultation.withLock { $0 = Consultation(occasion: occasion, step: index) }
+                return next
+            }
+        }
+        consultation.withLock { $0 = nil }
+        return .goOn
+    }
+
+    package func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) -> SyncStep {
+        try throwingStoreFailure { try self.advance(.welcomed(welcome, clock), from: 0) }
+    }
+
+    package func consult(on occasion: SyncOccasion) throws(SyncStoreFailure) -> SyncStep {
+        try throwingStoreFailure { try self.advance(.during(occasion), from: 0) }
+    }
+
+    package func take(_ answer: SyncAnswer, to question: SyncQuestion) throws(SyncStoreFailure) -> SyncStep {
+        try throwingStoreFailure {
+            let next = try self.taken(answer, to: question)
+            guard next == .goOn, let done = self.consultation.withLock({ $0 }) else { return next }
+            return try self.advance(done.occasion, from: done.step + 1)
+        }
+    }
+
+    /// What the concern that asked does with the answer, and asks next.
+    private func taken(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
+        switch QuestionKind(rawValue: question.kind) {
+        case .placeholder, nil: throw unknownQuestion(question)
+        }
+    }
+
+    package func answer(
+        _ question: SyncQuestion,
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> SyncAnswer {
+        try throwingStoreFailure {
+            switch QuestionKind(rawValue: question.kind) {
+            case .placeholder, nil: throw self.unknownQuestion(question)
+            }
+        }
+    }
+
+    private func unknownQuestion(_ question: SyncQuestion) -> Refusal {
+        Refusal(
+            .protocolVersion,
+            "This node does not know question \(question.kind). Upgrade it to the version of the node that asked."
+        )
+    }
+}
