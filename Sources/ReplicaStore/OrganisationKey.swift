@@ -1,6 +1,7 @@
 import Crypto
 import Foundation
 import GRDB
+import SyncProtocol
 
 /// The key with which head office signs statements that outlive a session: receipts, erasures, vouchers.
 ///
@@ -56,5 +57,25 @@ extension ReplicaWriter {
             sql: "INSERT OR IGNORE INTO organisationKey VALUES (1, ?, NULL)",
             arguments: [Data(publicKey)]
         )
+    }
+}
+
+extension ReplicaWriter {
+    /// At head office: tells a child that does not know the key.
+    func tellOrganisationKey(in welcome: inout Welcome) throws {
+        let key = try OrganisationKey.read(db) ?? transaction { try organisationKey() }
+        welcome.extras.organisationKey = key?.publicKey
+    }
+}
+
+extension Replica {
+    /// A step of the consultation: a branch that joined before there were keys learns head office's.
+    func pinOrganisationKey(_ occasion: ConsultationOccasion) throws -> SyncStep {
+        guard case .welcomed(let welcome, _) = occasion, let key = welcome.extras.organisationKey else { return .goOn }
+        try withWriter { writer in
+            guard try OrganisationKey.read(writer.db) == nil else { return }
+            try writer.transaction { try writer.pinOrganisationKey(key) }
+        }
+        return .goOn
     }
 }

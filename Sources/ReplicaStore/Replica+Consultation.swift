@@ -29,7 +29,8 @@ extension Replica {
     /// ``SyncProtocol/SyncStep/goOn``.
     private var consultationSteps: [(ConsultationOccasion) throws -> SyncStep] {
         [
-            noteWelcome
+            noteWelcome,
+            pinOrganisationKey,
         ]
     }
 

@@ -175,6 +175,7 @@ extension Replica {
             )
         }
         let name: String = invitation["name"]
+        let organisationKey = try writer.organisationKey()?.publicKey
         func joined(origin: Origin, branchRow: RowID) -> Result<Joined, Refusal> {
             .success(
                 Joined(
@@ -184,7 +185,8 @@ extension Replica {
                     hubNode: hubNode,
                     hubName: writer.node.name,
                     hubOrigin: writer.node.origin,
-                    branchRow: branchRow
+                    branchRow: branchRow,
+                    organisationKey: organisationKey
                 )
             )
         }
@@ -267,6 +269,7 @@ extension Replica {
                 node.hub?.name = joined.hubName
                 node.hub?.origin = joined.hubOrigin
                 try writer.updateNode(node)
+                if let key = joined.organisationKey { try writer.pinOrganisationKey(key) }
             }
         }
     }

@@ -21,7 +21,7 @@ extension Replica: SyncStore {
                     let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey)
                 else { throw StoreFailure.notJoined }
                 let own = writer.vector[node.origin]
-                return Hello(
+                var hello = Hello(
                     schemaVersion: UInt32(self.schema.version),
                     organisation: organisation,
                     node: id,
@@ -35,6 +35,8 @@ extension Replica: SyncStore {
                     conflicts: 0,
                     software: Self.software
                 )
+                hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
+                return hello
             }
         }
     }
@@ -73,7 +75,7 @@ extension Replica: SyncStore {
                     $0[hello.node].skewMilliseconds =
                         Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 }
-                return Welcome(
+                var welcome = Welcome(
                     schemaVersion: UInt32(self.schema.version),
                     node: id,
                     name: node.name,
@@ -86,6 +88,8 @@ extension Replica: SyncStore {
                     sentAtMilliseconds: self.wallClock(),
                     root: isEqualKnowledge ? DatabaseRoot(try writer.databaseRoot()) : nil
                 )
+                if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
+                return welcome
             }
         }
     }

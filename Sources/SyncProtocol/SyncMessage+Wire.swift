@@ -6,7 +6,7 @@ import Causality
 //   type  message           payload
 //   1     join              token 16, secret 32, node 16, key 32, software text
 //   2     joined            organisation 16, origin v, name text, hub node 16, hub name text,
-//                           hub origin v, branch row 8
+//                           hub origin v, branch row 8, head office's public key 32 (may be missing)
 //   3     hello             protocol min v, max v, schema v, organisation 16, node 16, key 32, origin v,
 //                           own seq v, own chain 8, cursor prefix, sent at v, parked v, conflicts v,
 //                           software text, extras
@@ -290,6 +290,7 @@ extension ByteWriter {
         text(joined.hubName, max: limits.nameBytesMax)
         varint(UInt64(joined.hubOrigin.rawValue))
         fixed64(UInt64(bitPattern: joined.branchRow.rawValue))
+        if let key = joined.organisationKey { raw(key) }
     }
 
     fileprivate mutating func write(_ hello: Hello, _ limits: SyncLimits) {
@@ -495,7 +496,8 @@ extension ByteReader {
             hubNode: hubNode,
             hubName: hubName,
             hubOrigin: hubOrigin,
-            branchRow: branchRow
+            branchRow: branchRow,
+            organisationKey: remaining >= Key256.byteCount ? [UInt8](try raw(Key256.byteCount)) : nil
         )
     }
 

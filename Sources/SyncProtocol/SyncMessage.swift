@@ -131,6 +131,8 @@ package struct Joined: Hashable, Sendable {
     package var hubOrigin: Origin
     /// The row of table `branch` that stands for the new node.
     package var branchRow: RowID
+    /// Head office's public key, 32 bytes; nil from a head office that has none yet.
+    package var organisationKey: [UInt8]?
 
     package init(
         organisation: UniqueID,
@@ -139,7 +141,8 @@ package struct Joined: Hashable, Sendable {
         hubNode: UniqueID,
         hubName: String,
         hubOrigin: Origin,
-        branchRow: RowID
+        branchRow: RowID,
+        organisationKey: [UInt8]? = nil
     ) {
         self.organisation = organisation
         self.origin = origin
@@ -148,6 +151,7 @@ package struct Joined: Hashable, Sendable {
         self.hubName = hubName
         self.hubOrigin = hubOrigin
         self.branchRow = branchRow
+        self.organisationKey = organisationKey
     }
 }
 
