@@ -23,8 +23,8 @@ import Causality
 //   11    ping              nonce 8
 //   12    pong              nonce 8
 //   13    bye               reason text
-//   14    ask               kind v, payload: the rest
-//   15    answer            payload: all
+//   14    ask               kind v, length v, payload
+//   15    answer            length v, payload
 //
 //   extras: number v, then each: tag v, length v, bytes; ascending by tag
 //   root:  1 byte, 0 none or 1, then 8, 8, rows v
@@ -114,10 +114,10 @@ package final class SyncMessageCodec {
         case .ask(let question):
             type = .ask
             writer.varint(UInt64(question.kind))
-            writer.raw(question.payload)
+            writer.sized(question.payload)
         case .answer(let answer):
             type = .answer
-            writer.raw(answer.payload)
+            writer.sized(answer.payload)
         case .bye(let reason):
             type = .bye
             writer.text(reason, max: limits.sentenceBytesMax)
@@ -376,8 +376,8 @@ extension ByteReader {
         case .ping: .ping(nonce: try fixed64())
         case .pong: .pong(nonce: try fixed64())
         case .bye: .bye(reason: try text(max: limits.sentenceBytesMax))
-        case .ask: .ask(SyncQuestion(kind: try number16(), payload: [UInt8](try raw(remaining))))
-        case .answer: .answer(SyncAnswer(payload: [UInt8](try raw(remaining))))
+        case .ask: .ask(SyncQuestion(kind: try number16(), payload: [UInt8](try sized(max: remaining))))
+        case .answer: .answer(SyncAnswer(payload: [UInt8](try sized(max: remaining))))
         }
     }
 

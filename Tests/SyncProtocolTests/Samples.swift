@@ -42,6 +42,16 @@ extension Hello {
     }
 }
 
+extension Hello {
+    /// With fields of a later version.
+    static var withExtras: Hello {
+        var hello = Hello.sample()
+        hello.extras[3] = [1, 2, 3]
+        hello.extras[9_999] = []
+        return hello
+    }
+}
+
 extension Welcome {
     static func sample(
         acceptedSeq: UInt64 = 0,
@@ -140,6 +150,7 @@ extension OutgoingBatch {
 extension SyncMessage {
     static let samples: [SyncMessage] = [
         .join(.sample), .joined(.sample), .hello(.sample(ownSeq: 300, cursor: .sample(70_000))),
+        .hello(.withExtras),
         .welcome(.sample()), .welcome(.sample(acceptedSeq: 12, end: .sample(9), root: .sample)),
         .refuse(Refusal(.busy, "Come back later.", retryAfterSeconds: 30)),
         .refuse(Refusal(.other(999), "پیام")), .changes(.log(1...3)), .changes(.own(2)),
@@ -156,6 +167,7 @@ extension SyncMessage {
         .caughtUp(CaughtUp(end: .sample(7), childSeq: 8, root: .sample)),
         .caughtUp(CaughtUp(end: .sample(7), childSeq: 8, root: nil)),
         .digestResult(isEqual: true, at: .sample(7)), .ping(nonce: .max), .pong(nonce: 0),
-        .bye(reason: "done"),
+        .bye(reason: "done"), .ask(SyncQuestion(kind: 300, payload: [1, 2])), .ask(SyncQuestion(kind: 1, payload: [])),
+        .answer(SyncAnswer(payload: [7])),
     ]
 }

@@ -99,7 +99,7 @@ struct SyncFrameTests {
         }
     }
 
-    @Test("An unknown type is refused before its payload comes", arguments: [0, 14, 127] as [UInt8])
+    @Test("An unknown type is refused before its payload comes", arguments: [0, 16, 127] as [UInt8])
     func unknownType(type: UInt8) {
         #expect(throws: SyncWireFailure.unknownType(type)) {
             try messages(in: [9, 0, 0, 0, type], step: 1)

@@ -22,7 +22,7 @@ struct SyncMessageTests {
         #expect(Refusal.Code(number: 14) == .other(14))
     }
 
-    @Test("A greeting of a newer peer with more fields can be read", arguments: SyncMessage.samples.prefix(7))
+    @Test("A greeting of a newer peer with more fields can be read", arguments: SyncMessage.samples.prefix(8))
     func newerGreeting(message: SyncMessage) throws {
         let codec = SyncMessageCodec()
         var framed = codec.encode(message)
@@ -30,7 +30,7 @@ struct SyncMessageTests {
         #expect(try codec.decode(framed) == message)
     }
 
-    @Test("Bytes after the end of any other message are refused", arguments: SyncMessage.samples.dropFirst(7))
+    @Test("Bytes after the end of any other message are refused", arguments: SyncMessage.samples.dropFirst(8))
     func leftOver(message: SyncMessage) {
         let codec = SyncMessageCodec()
         var framed = codec.encode(message)

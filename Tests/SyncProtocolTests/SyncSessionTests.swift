@@ -32,7 +32,8 @@ struct SyncSessionTests {
         _ = session.handle(.factsRead(.success(hello)))
         _ = session.handle(.received(.welcome(welcome), atMilliseconds: 1_100))
         let actions = session.handle(.welcomeAdopted(.success(.goOn)))
-        return (session, actions)
+        let done = withoutQuestions(&session, actions)
+        return (session, done)
     }
 
     /// A hub that streams; the actions are what letting the child in led to.
@@ -45,6 +46,12 @@ struct SyncSessionTests {
         _ = session.handle(.received(.hello(hello), atMilliseconds: 5_000))
         let actions = session.handle(.welcomeDecided(.success(welcome)))
         return (session, actions)
+    }
+
+    /// What a child does once its store, consulted, has said that there is nothing to ask.
+    private func withoutQuestions(_ session: inout SyncSession, _ actions: [Action]) -> [Action] {
+        guard case .consult? = actions.last else { return actions }
+        return actions.dropLast() + session.handle(.stepDecided(.success(.goOn)))
     }
 
     private func received(_ message: SyncMessage) -> SyncSession.Event {
@@ -562,7 +569,7 @@ struct SyncSessionTests {
         #expect(actions == [.readRoot(at: .sample(9), child: id)])
         let compared = SyncFact.compared(isEqual: true, at: .sample(9))
         #expect(
-            child.handle(.rootRead(.success(.sample))) == [
+            withoutQuestions(&child, child.handle(.rootRead(.success(.sample)))) == [
                 .send(.digestResult(isEqual: true, at: .sample(9))), .record(compared, of: Self.hubPeer),
                 .send(.bye(reason: "done")), .record(.ended(nil), of: Self.hubPeer), .close(nil),
             ]
@@ -580,7 +587,7 @@ struct SyncSessionTests {
         var (session, _) = child(hello, .sample(end: .sample(9), root: .sample))
         let mine = DatabaseRoot(first: 5, second: 5, rows: 5)
         #expect(
-            session.handle(.rootRead(.success(mine))) == [
+            withoutQuestions(&session, session.handle(.rootRead(.success(mine)))) == [
                 .send(.digestResult(isEqual: false, at: .sample(9))),
                 .record(.compared(isEqual: false, at: .sample(9)), of: Self.hubPeer),
             ]
@@ -592,7 +599,7 @@ struct SyncSessionTests {
     func movedOn() {
         let hello = Hello.sample(cursor: .sample(9))
         var (session, _) = child(hello, .sample(end: .sample(9), root: .sample))
-        #expect(session.handle(.rootRead(.success(nil))) == [])
+        #expect(withoutQuestions(&session, session.handle(.rootRead(.success(nil)))) == [])
     }
 
     @Test("A comparison that nobody asked for ends the session")
@@ -676,7 +683,7 @@ struct SyncSessionTests {
                 .readRoot(at: .sample(3), child: ChangeSetID(origin: .child, seq: 1)),
             ]
         )
-        #expect(endsCleanly(session.handle(.rootRead(.success(.sample)))))
+        #expect(endsCleanly(withoutQuestions(&session, session.handle(.rootRead(.success(.sample))))))
         #expect(session.totals.sent.changeSets == 1)
         #expect(session.totals.received.changeSets == 4)
     }
@@ -693,7 +700,104 @@ struct SyncSessionTests {
         #expect(!session.isClosed)
         _ = session.handle(appliedAtChild(10))
         let caughtUp = CaughtUp(end: .sample(10), childSeq: 1, root: nil)
-        #expect(endsCleanly(session.handle(received(.caughtUp(caughtUp)))))
+        #expect(endsCleanly(withoutQuestions(&session, session.handle(received(.caughtUp(caughtUp))))))
+    }
+
+    // MARK: Consulting
+
+    private static let question = SyncQuestion(kind: 7, payload: [1, 2, 3])
+    private static let answer = SyncAnswer(payload: [4, 5])
+
+    /// A child whose store asks something before anything moves.
+    private func asking(isOneShot: Bool = false, _ mode: SyncMode = .both) -> SyncSession {
+        var session = SyncSession(role: .child(isOneShot: isOneShot), limits: Self.small)
+        _ = session.handle(.linkOpened)
+        _ = session.handle(.factsRead(.success(.sample(ownSeq: 1))))
+        var welcome = Welcome.sample(end: .sample(9))
+        welcome.mode = mode
+        _ = session.handle(received(.welcome(welcome)))
+        #expect(session.handle(.welcomeAdopted(.success(.ask(Self.question)))) == [.send(.ask(Self.question))])
+        return session
+    }
+
+    @Test("While a child asks, nothing is sent or accepted; what came meanwhile is taken afterwards")
+    func asksFirst() {
+        var session = asking()
+        #expect(session.handle(received(.changes(.log(1...2)))) == [])
+        #expect(session.handle(.logGrew) == [])
+        #expect(
+            session.handle(received(.answer(Self.answer))) == [.takeAnswer(Self.answer, to: Self.question)]
+        )
+        #expect(
+            session.handle(.stepDecided(.success(.goOn))) == [
+                .apply([.log(1...2)], from: Self.hubPeer), ownRequest(after: 0),
+            ]
+        )
+    }
+
+    @Test("A child that has become somebody else says so and ends the session")
+    func reconnects() {
+        var session = asking()
+        _ = session.handle(received(.answer(Self.answer)))
+        #expect(
+            session.handle(.stepDecided(.success(.reconnect))) == [
+                .send(.bye(reason: "again")), .record(.ended(.reconnecting), of: Self.hubPeer),
+                .close(.reconnecting),
+            ]
+        )
+    }
+
+    @Test("A hub answers one question at a time, and takes no changes from a child that has to consult first")
+    func hubAnswers() {
+        var welcome = Welcome.sample(end: .sample(9))
+        welcome.mode = .consult
+        var (session, actions) = hub(.sample(ownSeq: 3), welcome)
+        #expect(actions == [.send(.welcome(welcome)), .startTimer(.heartbeat, .seconds(15))])
+        #expect(
+            session.handle(received(.ask(Self.question))) == [.answer(Self.question, from: Self.childPeer)]
+        )
+        var impatient = session
+        #expect(closing(impatient.handle(received(.ask(Self.question)))) != nil)
+        #expect(session.handle(.answered(.success(Self.answer))) == [.send(.answer(Self.answer))])
+        #expect(session.handle(.logGrew) == [])
+        #expect(closing(session.handle(received(.changes(.own(1))))) != nil)
+    }
+
+    @Test("A question that the hub cannot answer, and an answer that nobody asked for, end the session")
+    func badAnswers() {
+        var (session, _) = hub()
+        _ = session.handle(received(.ask(Self.question)))
+        let refusal = Refusal(.protocolVersion, "What is that?")
+        #expect(
+            session.handle(.answered(.failure(.refused(refusal)))).first == .send(.refuse(refusal))
+        )
+        #expect(session.isClosed)
+        var (child, _) = child()
+        #expect(closing(child.handle(received(.answer(Self.answer)))) != nil)
+    }
+
+    @Test("A child whose hub holds back its log hands in what it has, then may ask, then leaves")
+    func handsIn() {
+        var session = asking(isOneShot: true, .handIn)
+        _ = session.handle(received(.answer(Self.answer)))
+        #expect(session.handle(.stepDecided(.success(.goOn))) == [ownRequest(after: 0)])
+        _ = session.handle(.batchRead(.success(OutgoingBatch(.own(1)))))
+        let accepted = SyncFact.hubAccepted(seq: 1, chain: 4)
+        #expect(
+            session.handle(received(.appliedSeq(1, chain: 4))) == [
+                .record(accepted, of: Self.hubPeer), .consult(.handedIn(ownSeq: 1)),
+            ]
+        )
+        #expect(endsCleanly(session.handle(.stepDecided(.success(.goOn)))))
+    }
+
+    @Test("A hub that holds back its log sends none, but takes the child's work")
+    func holdsBack() {
+        var welcome = Welcome.sample(end: .sample(9))
+        welcome.mode = .handIn
+        var (session, _) = hub(.sample(ownSeq: 1), welcome)
+        #expect(session.handle(received(.changes(.own(1)))) == [.apply([.own(1)], from: Self.childPeer)])
+        #expect(session.handle(appliedAtHub(1)) == [.send(.appliedSeq(1, chain: 4))])
     }
 
     @Test("A continuous session stays open with nothing to do")
