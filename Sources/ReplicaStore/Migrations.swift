@@ -34,7 +34,19 @@ struct Migrations {
 
 /// The local tables that came with format 2, each by the concern that it serves.
 enum Format2 {
-    static let steps = [log, facts]
+    static let steps = [log, facts, refusals]
+
+    /// Peers that head office has turned away, by node (empty for strangers) and code.
+    private static let refusals = """
+        CREATE TABLE refusal(
+            node BLOB NOT NULL,
+            code INTEGER NOT NULL,
+            count INTEGER NOT NULL,
+            lastAt INTEGER NOT NULL,
+            sentence TEXT NOT NULL,
+            PRIMARY KEY (node, code)
+        ) WITHOUT ROWID;
+        """
 
     /// Small things a node remembers of itself.
     private static let facts = """

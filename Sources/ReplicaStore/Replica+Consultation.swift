@@ -75,7 +75,7 @@ extension Replica {
         _ question: SyncQuestion,
         from peer: SyncPeer
     ) throws(SyncStoreFailure) -> SyncAnswer {
-        try throwingStoreFailure {
+        try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
             case .placeholder, nil: throw self.unknownQuestion(question)
             }

@@ -73,11 +73,19 @@ extension Replica {
                 return true
             }
         }
+        if case .ended(let failure) = fact {
+            try throwingStoreFailure { try self.countViolation(failure, of: peer.node) }
+        }
         guard mustSave else { return }
-        try throwingStoreFailure { try self.saveContact(with: peer.node) }
+        let isGood =
+            switch fact {
+            case .ended(nil), .compared: true
+            default: false
+            }
+        try throwingStoreFailure { try self.saveContact(with: peer.node, forgettingRefusal: isGood) }
     }
 
-    private func saveContact(with node: UniqueID) throws {
+    private func saveContact(with node: UniqueID, forgettingRefusal isGood: Bool) throws {
         let (own, child) = contacts.withLock { notes in
             defer { notes[node].unsaved = (0, 0) }
             return (notes.own, notes[node])
@@ -115,7 +123,7 @@ extension Replica {
                             UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),
                                 claimedSeq = coalesce(?, claimedSeq), lastContact = coalesce(?, lastContact),
                                 skewMilliseconds = coalesce(?, skewMilliseconds), parked = ?, conflicts = ?, software = ?,
-                                lastRefusal = NULL,
+                                lastRefusal = CASE WHEN ? THEN NULL ELSE lastRefusal END,
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
                             WHERE node = ?
@@ -124,7 +132,7 @@ extension Replica {
                             child.acknowledged.map { Int64(clamping: $0.position) },
                             child.claimedSeq.map { Int64(clamping: $0) }, child.lastContact.map { Int64(clamping: $0) },
                             child.skewMilliseconds, Int64(clamping: child.parked), Int64(clamping: child.conflicts),
-                            child.software,
+                            child.software, isGood,
                             child.comparison?.isEqual, child.comparison.map { Int64(clamping: $0.at.position) },
                             child.comparison?.isEqual, child.comparison.map { Int64(clamping: $0.at.position) },
                             Data(node.bytes),

@@ -45,7 +45,7 @@ extension Replica: SyncStore {
         _ hello: Hello,
         receivedAtMilliseconds: UInt64
     ) throws(SyncStoreFailure) -> Welcome {
-        try throwingStoreFailure {
+        try countingRefusals(of: hello.node) {
             try self.withWriter { writer in
                 try writer.sealIfNeeded()
                 let node = writer.node
@@ -56,12 +56,7 @@ extension Replica: SyncStore {
                     )
                 }
                 let accepted = writer.vector[hello.origin]
-                do {
-                    try Self.check(hello, writer)
-                } catch let refusal as Refusal {
-                    try Self.count(refusal, of: hello, writer)
-                    throw refusal
-                }
+                try Self.check(hello, writer)
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
                 self.contacts.withLock {
@@ -143,15 +138,6 @@ extension Replica: SyncStore {
                     of: "%",
                     with: "position \(hello.cursor.position), it has acknowledged \(acknowledged)"
                 )
-            )
-        }
-    }
-
-    private static func count(_ refusal: Refusal, of hello: Hello, _ writer: ReplicaWriter) throws {
-        try writer.transaction {
-            try writer.db.execute(
-                sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?",
-                arguments: [refusal.sentence, Data(hello.node.bytes)]
             )
         }
     }
@@ -319,7 +305,7 @@ extension Replica: SyncStore {
         _ batches: [ChangeBatch],
         from peer: SyncPeer
     ) throws(SyncStoreFailure) -> ApplyOutcome {
-        try throwingStoreFailure {
+        try countingRefusals(of: peer.node) {
             let compressor = ZstdCompressor()
             let decompressor = ZstdDecompressor()
             var changeSets = 0

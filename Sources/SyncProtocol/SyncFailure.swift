@@ -83,7 +83,7 @@ extension SyncFailure: CustomStringConvertible {
     }
 
     /// Whether the peer broke the rules, so that it is told why the session ends.
-    var isViolation: Bool {
+    package var isViolation: Bool {
         switch self {
         case .malformed, .unexpected, .windowExceeded, .batchTooLarge, .outOfOrder, .acknowledgedUnknown,
             .tooManyPings, .noCommonVersion:

@@ -165,6 +165,24 @@ extension Words {
         return table.rendered(style) + notes.joined()
     }
 
+    /// Who was turned away; nothing when nobody was.
+    func refusals(_ refusals: [PrintedRefusals], _ style: ConsoleStyle) -> String {
+        guard !refusals.isEmpty else { return "" }
+        var table = TextTable([
+            TextTable.Column(choose("turned away", "رانده‌شده")), TextTable.Column(choose("why", "چرا")),
+            TextTable.Column(choose("times", "بار"), .right), TextTable.Column(choose("last time", "آخرین بار")),
+            TextTable.Column(choose("was told", "پاسخ")),
+        ])
+        for refusal in refusals {
+            table.add([
+                TextTable.Cell(refusal.node ?? choose("strangers", "ناشناس")), TextTable.Cell(verbatim: refusal.code),
+                TextTable.Cell(number(refusal.count)), TextTable.Cell(time(refusal.lastAt)),
+                TextTable.Cell(refusal.sentence),
+            ])
+        }
+        return "\n" + table.rendered(style)
+    }
+
     func nodes(_ nodes: [PrintedFleetNode], _ style: ConsoleStyle) -> String {
         guard !nodes.isEmpty else { return fleet(nodes, style) }
         var table = TextTable([

@@ -30,6 +30,7 @@ struct FleetCommand: AsyncParsableCommand {
 
     struct Document: Encodable {
         let nodes: [PrintedFleetNode]
+        let refusals: [PrintedRefusals]
     }
 
     @OptionGroup var options: NodeOptions
@@ -37,7 +38,11 @@ struct FleetCommand: AsyncParsableCommand {
     func run() async throws {
         try await Health.report(options) { node, output in
             let fleet = try await node.perform(ShowFleet())
-            try output.result(Document(nodes: fleet), text: output.words.fleet(fleet, output.style))
+            let refusals = try await node.perform(ListRefusals())
+            try output.result(
+                Document(nodes: fleet, refusals: refusals),
+                text: output.words.fleet(fleet, output.style) + output.words.refusals(refusals, output.style)
+            )
             return fleet.map(\.state).max() ?? .green
         }
     }
@@ -55,6 +60,10 @@ struct NodeCommand: AsyncParsableCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Head office: all nodes that were enrolled.")
 
+        struct Document: Encodable {
+            let nodes: [PrintedFleetNode]
+        }
+
         @OptionGroup var options: NodeOptions
 
         func run() async throws {
@@ -64,7 +73,7 @@ struct NodeCommand: AsyncParsableCommand {
             let fleet = try await node.perform(ShowFleet())
             try node.close()
             try output.result(
-                FleetCommand.Document(nodes: fleet),
+                Document(nodes: fleet),
                 text: output.words.nodes(fleet, output.style)
             )
         }

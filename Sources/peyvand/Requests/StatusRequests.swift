@@ -327,7 +327,7 @@ private func counted(_ number: some BinaryInteger, _ noun: String) -> String {
     number == 1 ? "1 \(noun)" : "\(number) \(noun)s"
 }
 
-private func rfc3339(_ milliseconds: UInt64) -> String? {
+func rfc3339(_ milliseconds: UInt64) -> String? {
     CivilTime.rfc3339(ofMilliseconds: Int64(clamping: milliseconds))
 }
 

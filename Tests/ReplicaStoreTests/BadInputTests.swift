@@ -1,0 +1,100 @@
+import CRM
+import Causality
+import ReplicaStore
+import SyncProtocol
+import TestKit
+import Testing
+
+/// What no node of ours would send, but a broken or hostile one may.
+@Suite("Bad input at head office")
+struct BadInputTests {
+    /// One lie about a change set that a branch might send.
+    enum Lie: CaseIterable {
+        case unknownFormat, brokenChain, contextBeyondWhatWasSent, foreignOrigin, gap, foreignRowNumber
+    }
+
+    @Test("A lie is refused with a code and a sentence, counted, shown, and changes nothing", arguments: Lie.allCases)
+    func lies(lie: Lie) throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        _ = try Office.branch("shiraz", of: hub)
+        try branch.add(["name": .text("مریم")])
+        try branch.sync(with: hub)
+        let before = try hub.state()
+        let hello = try branch.replica.childFacts()
+        let peer = SyncPeer(node: hello.node, origin: hello.origin)
+        _ = try hub.replica.decideWelcome(hello, receivedAtMilliseconds: hub.wallMilliseconds)
+        let bytes = try Self.content(lie, hello)
+        let time = HybridTimestamp(milliseconds: hub.wallMilliseconds + 1000)
+        let batch = ChangeBatch(
+            firstPosition: 0,
+            entries: [.changeSet(time: time, body: ChangeBody(isCompressed: false, bytes: bytes))],
+            end: .empty
+        )
+        let failure = #expect(throws: SyncStoreFailure.self) { try hub.replica.apply([batch], from: peer) }
+        guard case .refused(let refusal) = failure else {
+            Issue.record("\(lie) ended as \(String(describing: failure))")
+            return
+        }
+        #expect(!refusal.sentence.isEmpty)
+        #expect(try hub.state() == before)
+        let node = try hub.replica.registeredNodes().first { $0.name == "isfahan" }
+        #expect(node?.refusals == 1)
+        #expect(node?.lastRefusal == refusal.sentence)
+        let counted = try hub.replica.refusals()
+        #expect(counted.map(\.code) == [refusal.code])
+        #expect(counted.map(\.node) == [hello.node])
+        // The branch itself is as welcome as ever.
+        try branch.add(["name": .text("زهرا")])
+        try branch.sync(with: hub)
+        #expect(try hub.replica.registeredNodes().first { $0.name == "isfahan" }?.lastRefusal == nil)
+    }
+
+    @Test("A node of another organisation and one that nobody knows are refused and counted as strangers")
+    func strangers() throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        let other = try Office.headOffice()
+        let stranger = try Office.branch("isfahan", of: other)
+        #expect(throws: SyncFailure.self) { try stranger.sync(with: hub) }
+        var hello = try branch.replica.childFacts()
+        hello.key = Key256(bytes: [UInt8](repeating: 1, count: Key256.byteCount)) ?? hello.key
+        #expect(throws: SyncStoreFailure.self) {
+            try hub.replica.decideWelcome(hello, receivedAtMilliseconds: hub.wallMilliseconds)
+        }
+        let counted = try hub.replica.refusals()
+        #expect(counted.map(\.count).reduce(0, +) == 2)
+        #expect(counted.contains { $0.code == .wrongOrganisation && $0.node == nil })
+        #expect(counted.contains { $0.code == .unknownNode })
+    }
+
+    /// The canonical bytes of a change set with one customer, that lies in one way.
+    private static func content(_ lie: Lie, _ hello: Hello) throws -> [UInt8] {
+        let stranger = Origin(rawValue: hello.origin.rawValue + 1) ?? .none
+        let origin = lie == .foreignOrigin ? stranger : hello.origin
+        let seq = lie == .foreignOrigin ? 1 : lie == .gap ? hello.ownSeq + 2 : hello.ownSeq + 1
+        let context =
+            lie == .contextBeyondWhatWasSent
+            ? LogPrefix(position: hello.cursor.position + 7, digest: 99) : hello.cursor
+        let header = ChangeSetHeader(
+            id: ChangeSetID(origin: origin, seq: seq),
+            schemaVersion: Int(hello.schemaVersion),
+            context: CausalContext(lives: [], hubs: [context]),
+            previousChain: lie == .brokenChain ? hello.ownChain ^ 1 : lie == .foreignOrigin ? 0 : hello.ownChain
+        )
+        let table = TableDescription.customer
+        let row = RowChange(
+            id: RowID(origin: lie == .foreignRowNumber ? stranger : origin, counter: 4711),
+            operation: .birth,
+            columns: table.allColumns,
+            values: table.columns.dropFirst().map { $0.name == "name" ? .text("x") : .null }
+        )
+        let set = ChangeSet(
+            header: header,
+            tables: [TableChanges(number: table.number, columnCount: table.columns.count, rows: [row])]
+        )
+        var bytes = try set.content()
+        if lie == .unknownFormat { bytes[0] = 99 }
+        return bytes
+    }
+}
