@@ -92,9 +92,9 @@ package struct RowClock: Hashable, Sendable {
     }
 
     /// Column 0 is the identifier, which never changes and bears no stamp.
-    private static let neverStamped = ColumnMask(column: 0)
+    static let neverStamped = ColumnMask(column: 0)
 
-    private func rebuilt(columnCount count: Int, newest top: Stamp, stampOf: (Int) -> Stamp) -> RowClock {
+    func rebuilt(columnCount count: Int, newest top: Stamp, stampOf: (Int) -> Stamp) -> RowClock {
         var groups: [Exception] = []
         for column in 1..<max(count, 1) {
             let stamp = stampOf(column)

@@ -46,26 +46,30 @@ final class IncomingChangeSet {
             storage.deallocate()
             throw Refusal(.invalidChange, error.description)
         }
-        try checkTypes(schema)
+        for block in reader.blocks {
+            guard let table = schema.table(number: block.number) else { continue }
+            try table.checkTypes(of: block, in: "Change set \(reader.header.id)")
+        }
     }
 
     deinit { storage.deallocate() }
+}
 
-    /// Values of another type than their column's would be stored as something else than was hashed.
-    private func checkTypes(_ schema: Schema) throws {
-        for block in reader.blocks {
-            guard let table = schema.table(number: block.number) else { continue }
-            for (number, form) in block.storedForms where number < table.columns.count {
-                let column = table.columns[number]
-                let expected: TableBlock.StoredForm =
-                    column.type.isInteger ? .integers : column.type == .bytes ? .blobs : .texts
-                guard form == expected else {
-                    throw Refusal(
-                        .invalidChange,
-                        "Change set \(reader.header.id) holds values of a wrong type in \(table.name).\(column.name). "
-                            + "Check the software version of the node that made it."
-                    )
-                }
+extension TableDescription {
+    /// Checks that values have the type of their column: others would be stored as something else than was hashed.
+    ///
+    /// - Parameter what: What holds the values, as the sentence begins.
+    func checkTypes(of block: TableBlock, in what: String) throws {
+        for (number, form) in block.storedForms where number < columns.count {
+            let column = columns[number]
+            let expected: TableBlock.StoredForm =
+                column.type.isInteger ? .integers : column.type == .bytes ? .blobs : .texts
+            guard form == expected else {
+                throw Refusal(
+                    .invalidChange,
+                    "\(what) holds values of a wrong type in \(name).\(column.name). "
+                        + "Check the software version of the node that made it."
+                )
             }
         }
     }

@@ -22,8 +22,8 @@ final class RowMerge {
     let table: TableDescription
     let live: RowPlace
     let graveyard: RowPlace
-    private let hasher: RowHasher
-    private let digests: DigestBuckets
+    let hasher: RowHasher
+    let digests: DigestBuckets
 
     init(_ table: TableDescription, hasher: RowHasher, digests: DigestBuckets, in db: Database) throws {
         self.table = table
@@ -106,25 +106,40 @@ final class RowMerge {
         }
         guard let clock else { return nil }
         guard isChanged else { return false }
+        try settle(id: write.id, isAlive, staysInPlace, won: won, fields, clock, &change)
+        return true
+    }
+
+    /// Writes what a merge has decided of a row that is here, where the row belongs now.
+    ///
+    /// - Parameter change: What the sums lose by values and clock of a row that stays alive.
+    func settle<Fields: FieldSource>(
+        id: Int64,
+        _ isAlive: Bool,
+        _ staysInPlace: Bool,
+        won: ColumnMask,
+        _ fields: Fields,
+        _ clock: RowClock,
+        _ change: inout DigestSum
+    ) throws {
         if staysInPlace {
-            try place.update(id: write.id, columns: won, fields: fields, clock: clock)
+            try (isAlive ? live : graveyard).update(id: id, columns: won, fields: fields, clock: clock)
             if isAlive {
-                addClock(clock, id: write.id, to: &change, sign: 1)
+                addClock(clock, id: id, to: &change, sign: 1)
                 for column in won.numbers {
-                    hasher.add(fields[column], column: column, of: write.id, to: &change, sign: 1)
+                    hasher.add(fields[column], column: column, of: id, to: &change, sign: 1)
                 }
-                try digests.add(change, table: table.number, id: write.id)
+                try digests.add(change, table: table.number, id: id)
             }
         } else if isAlive {
-            try digests.add(negative(of: contribution(ofLive: write.id)), table: table.number, id: write.id)
-            try live.move(id: write.id, to: graveyard)
-            try graveyard.update(id: write.id, columns: won, fields: fields, clock: clock)
+            try digests.add(negative(of: contribution(ofLive: id)), table: table.number, id: id)
+            try live.move(id: id, to: graveyard)
+            try graveyard.update(id: id, columns: won, fields: fields, clock: clock)
         } else {
-            try graveyard.move(id: write.id, to: live)
-            try live.update(id: write.id, columns: won, fields: fields, clock: clock)
-            try digests.add(contribution(ofLive: write.id), table: table.number, id: write.id)
+            try graveyard.move(id: id, to: live)
+            try live.update(id: id, columns: won, fields: fields, clock: clock)
+            try digests.add(contribution(ofLive: id), table: table.number, id: id)
         }
-        return true
     }
 
     // MARK: Digests
@@ -139,7 +154,7 @@ final class RowMerge {
         hasher.contribution(of: row, id: id, in: table)
     }
 
-    private func addToDigest<Fields: FieldSource>(
+    func addToDigest<Fields: FieldSource>(
         id: Int64,
         columns: ColumnMask,
         fields: Fields,
@@ -151,7 +166,7 @@ final class RowMerge {
         try digests.add(sum, table: table.number, id: id)
     }
 
-    private func addClock(_ clock: RowClock, id: Int64, to sum: inout DigestSum, sign: Int64) {
+    func addClock(_ clock: RowClock, id: Int64, to sum: inout DigestSum, sign: Int64) {
         let fields = clock.fields(baseColumnCount: table.baseColumnCount)
         if let fields {
             fields.withUnsafeBytes {

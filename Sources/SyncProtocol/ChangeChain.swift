@@ -53,3 +53,12 @@ extension LogPrefix {
 private func firstEight(of bytes: [UInt8]) -> UInt64 {
     bytes.withUnsafeBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
 }
+
+extension ChangeChain {
+    /// The first 8 bytes of a SHA-256: a checksum against accidents.
+    package static func checksum(of bytes: UnsafeRawBufferPointer) -> UInt64 {
+        var hash = SHA256()
+        hash.update(bufferPointer: bytes)
+        return firstEight(of: [UInt8](hash.finalize()))
+    }
+}

@@ -81,7 +81,7 @@ extension ChangeSet {
 }
 
 extension TableChanges {
-    fileprivate func block() throws(ChangeSetFailure) -> [UInt8] {
+    func block() throws(ChangeSetFailure) -> [UInt8] {
         let rows = rows.sorted { $0.id < $1.id }
         var writer = ByteWriter(capacity: rows.count * 64)
         writer.varint(UInt64(columnCount))

@@ -1,0 +1,169 @@
+import CRM
+import Causality
+import GRDB
+import SyncProtocol
+
+/// Reads rows of one table as this node holds them, wherever they lie, out of one consistent state.
+///
+/// What other programs have written and nobody has sealed is not part of them: such rows are read as they were.
+struct RowStateSource {
+    private let table: TableDescription
+    private let db: Database
+    /// Rows with unsealed writes; usually none.
+    private let pending: Set<Int64>
+
+    init(_ table: TableDescription, _ db: Database) throws {
+        self.table = table
+        self.db = db
+        pending = try Int64.fetchSet(
+            db,
+            sql: "SELECT id FROM pending WHERE tableNumber = ?",
+            arguments: [table.number]
+        )
+    }
+
+    /// The rows after an identifier, in order, until they have so many bytes; at least one if there is any.
+    ///
+    /// Both places are read side by side, so that a row which moves from one to the other is never missed.
+    ///
+    /// - Returns: The rows, the last identifier looked at, and whether nothing follows.
+    func states(
+        after id: Int64,
+        bytesMax: Int
+    ) throws -> (rows: [RowState], lastID: Int64, isLast: Bool) {
+        let live = try Walk(table.name, table, after: id, in: db)
+        let graveyard = try Walk(table.graveyard, table, after: id, in: db)
+        defer {
+            live.end()
+            graveyard.end()
+        }
+        var rows: [RowState] = []
+        var (bytes, lastID) = (0, id)
+        while true {
+            let next: Walk
+            switch (live.id, graveyard.id) {
+            case (nil, nil): return (rows, lastID, true)
+            case (.some, nil): next = live
+            case (nil, .some): next = graveyard
+            case (.some(let alive), .some(let dead)): next = alive <= dead ? live : graveyard
+            }
+            guard let id = next.id else { return (rows, lastID, true) }
+            if bytes >= bytesMax { return (rows, lastID, false) }
+            let state =
+                pending.contains(id)
+                ? try before(id) : try state(next.statement, id, isAlive: next === live, &bytes)
+            // A row that another program put back from the graveyard lies in one place, as it was in the other.
+            if let state, rows.last?.id != state.id { rows.append(state) }
+            lastID = id
+            try next.advance()
+        }
+    }
+
+    /// One row; nil when this node has never heard of it.
+    func state(of id: Int64) throws -> RowState? {
+        if pending.contains(id) { return try before(id) }
+        var bytes = 0
+        for place in [table.name, table.graveyard] {
+            let select = try RawStatement("SELECT \(table.columnList) FROM \(place) WHERE id = ?", in: db)
+            defer { select.reset() }
+            select.bind(1, id)
+            if try select.step() { return try state(select, id, isAlive: place == table.name, &bytes) }
+        }
+        return nil
+    }
+
+    /// A row as it was before other programs wrote; nil when they have made it.
+    private func before(_ id: Int64) throws -> RowState? {
+        let select = try RawStatement(
+            "SELECT \(table.columnList), _dead FROM \(table.before) WHERE id = ?",
+            in: db
+        )
+        defer { select.reset() }
+        select.bind(1, id)
+        guard try select.step() else { return nil }
+        let isDead = select.integer(table.columns.count + ReplicaSQL.clockColumns.count) != 0
+        var bytes = 0
+        return try state(select, id, isAlive: !isDead, &bytes)
+    }
+
+    private func state(
+        _ row: RawStatement,
+        _ id: Int64,
+        isAlive: Bool,
+        _ bytes: inout Int
+    ) throws -> RowState? {
+        let first = table.columns.count
+        let newest = row.newestStamp(at: first)
+        guard newest.origin != .none, let rowID = RowID(rawValue: id) else {
+            throw StoreFailure.damagedRow(table: table.name, id: id, reason: "It has no clock.")
+        }
+        var clock: RowClock
+        do {
+            clock = try RowClock(
+                newest: newest,
+                fields: row.blob(first + 2),
+                baseColumnCount: table.baseColumnCount
+            )
+        } catch {
+            throw StoreFailure.damagedRow(table: table.name, id: id, reason: error.description)
+        }
+        // Only columns that this node has can be told.
+        clock = clock.restricted(toColumns: table.columns.count)
+        var values: [FieldValue] = []
+        values.reserveCapacity(clock.columnCount)
+        bytes += 24
+        for column in clock.columns.numbers {
+            let value = FieldValue(row.field(column))
+            switch value {
+            case .null: bytes += 1
+            case .integer: bytes += 5
+            case .text(let text): bytes += text.utf8.count + 2
+            case .blob(let blob): bytes += blob.count + 3
+            }
+            values.append(value)
+        }
+        return RowState(id: rowID, isAlive: isAlive, clock: clock, values: values)
+    }
+}
+
+/// The rows of one place, in order of their identifiers.
+private final class Walk {
+    let statement: RawStatement
+    private(set) var id: Int64?
+
+    init(_ place: String, _ table: TableDescription, after first: Int64, in db: Database) throws {
+        statement = try RawStatement("SELECT \(table.columnList) FROM \(place) WHERE id > ? ORDER BY id", in: db)
+        statement.bind(1, first)
+        try advance()
+    }
+
+    func advance() throws { id = try statement.step() ? statement.integer(0) : nil }
+
+    func end() { statement.reset() }
+}
+
+extension ReplicaWriter {
+    /// Joins rows of another node into this one's; see ``RowMerge/join(_:_:)``.
+    ///
+    /// - Parameters:
+    ///   - isFresh: The tables have none of the rows, and nothing looks for them.
+    /// - Returns: How many rows have changed. Tables of a newer schema are left alone.
+    func join(_ states: RowStatesReader, isFresh: Bool = false) throws -> Int {
+        var changed = 0
+        for block in states.blocks {
+            guard let table = schema.table(number: block.number) else { continue }
+            try table.checkTypes(of: block.values, in: "A piece of a snapshot")
+            let merge = try merge(of: table)
+            var rows = block.makeCursor()
+            while rows.advance() {
+                let row = JoinedRow(id: rows.values.id, isAlive: rows.isAlive, clock: rows.clock)
+                if isFresh, try merge.insertJoined(row, rows.values) {
+                    changed += 1
+                } else if try merge.join(row, rows.values) {
+                    changed += 1
+                }
+            }
+        }
+        return changed
+    }
+}
