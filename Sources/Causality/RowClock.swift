@@ -91,6 +91,21 @@ package struct RowClock: Hashable, Sendable {
         return Outcome(won: won, lost: lost, decidesExistence: decides, isChanged: true)
     }
 
+    /// This clock with some of its stamps replaced by others; nil when their order would not stay, so that
+    /// other writes would have won.
+    package func restamped(_ replacement: (Stamp) -> Stamp) -> RowClock? {
+        let newest = replacement(newest)
+        var exceptions = exceptions
+        var previous = newest
+        for index in exceptions.indices {
+            let stamp = exceptions[index].stamp
+            exceptions[index].stamp = stamp == .zero ? .zero : replacement(stamp)
+            guard exceptions[index].stamp < previous else { return nil }
+            previous = exceptions[index].stamp
+        }
+        return RowClock(newest: newest, exceptions: exceptions, columnCount: columnCount)
+    }
+
     /// Column 0 is the identifier, which never changes and bears no stamp.
     static let neverStamped = ColumnMask(column: 0)
 

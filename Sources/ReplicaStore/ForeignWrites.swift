@@ -27,7 +27,7 @@ extension ReplicaWriter {
         var selects = SnapshotSelects(db)
         var rest = pending[...]
         while !rest.isEmpty {
-            let stamp = Stamp(time: try tick(notAfter: noted), origin: node.origin)
+            let stamp = Stamp(time: try tick(notAfter: milliseconds(atMachineWall: noted)), origin: node.origin)
             var draft = ChangeDraft()
             while draft.rowCount < Self.rowsPerChangeSetMax, draft.byteCount < Self.bytesPerChangeSetMax,
                 let row = rest.popFirst()
@@ -35,7 +35,7 @@ extension ReplicaWriter {
                 guard let table = schema.table(number: row[0]), let id = RowID(rawValue: row[1]) else { continue }
                 try seal(table, id, stamp: stamp, &selects, into: &draft)
             }
-            if !draft.isEmpty { try appendOwn(draft, time: stamp.time) }
+            if draft.isEmpty { untick() } else { try appendOwn(draft, time: stamp.time) }
         }
         for table in schema.tables { try db.execute(sql: "DELETE FROM \(table.before)") }
         try db.execute(sql: "DELETE FROM pending")

@@ -5,6 +5,12 @@ import GRDB
 enum LocalFact: String {
     /// At head office: the log is in a verified backup up to here. At a branch: the hub has said so.
     case safePosition
+    /// At a branch: head office's time, in milliseconds, when the machine was started, as a session has measured;
+    /// and which start that was.
+    case hubMillisecondsAtBoot, measuredBoot
+    /// At a branch: its work was refused for its time, which may not be corrected any more. It must go on under
+    /// a new number.
+    case mustRenew
 }
 
 extension ReplicaWriter {

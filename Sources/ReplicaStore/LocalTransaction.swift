@@ -74,7 +74,7 @@ package final class LocalTransaction {
         }
         let id = try identifier(wanted, of: table)
         let stamp = try stamp()
-        if row[1].isNull { row[1] = .integer(Int64(clamping: writer.wallClock())) }
+        if row[1].isNull { row[1] = .integer(Int64(clamping: writer.now)) }
         row.removeFirst()
         let change = RowChange(id: id, operation: .birth, columns: table.allColumns, values: row)
         try apply(change, to: table, stamp: stamp)

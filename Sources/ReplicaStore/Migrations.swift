@@ -34,7 +34,7 @@ struct Migrations {
 
 /// The local tables that came with format 2, each by the concern that it serves.
 enum Format2 {
-    static let steps = [log, facts, refusals]
+    static let steps = [log, facts, refusals, stampings]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.
     private static let refusals = """
@@ -56,6 +56,20 @@ enum Format2 {
             publicKey BLOB NOT NULL,
             privateKey BLOB
         );
+        """
+
+    /// When own change sets were written that have not left this node, until a session has corrected their times.
+    private static let stampings = """
+        CREATE TABLE stamping(
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            floor INTEGER NOT NULL,
+            boot INTEGER NOT NULL,
+            sinceBootMilliseconds INTEGER NOT NULL,
+            wallMilliseconds INTEGER NOT NULL,
+            isMeasured INTEGER NOT NULL,
+            PRIMARY KEY (origin, seq)
+        ) WITHOUT ROWID;
         """
 
     /// The greatest time of a log up to each position: what a context that names the position has seen.

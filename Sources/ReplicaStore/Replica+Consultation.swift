@@ -31,6 +31,7 @@ extension Replica {
         [
             noteWelcome,
             pinOrganisationKey,
+            followHubClock,
         ]
     }
 

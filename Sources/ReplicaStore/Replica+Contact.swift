@@ -12,6 +12,7 @@ struct ContactNotes {
         var acknowledged: LogPrefix?
         var claimedSeq: UInt64?
         var lastContact: UInt64?
+        /// Its clock minus this node's.
         var skewMilliseconds: Int64?
         var parked: UInt64 = 0
         var conflicts: UInt64 = 0
@@ -27,9 +28,12 @@ struct ContactNotes {
         var acceptedSeq: UInt64?
         var hubPosition: UInt64?
         var lastContact: UInt64?
+        /// This node's clock minus the hub's.
         var skewMilliseconds: Int64?
         var comparison: (isEqual: Bool, at: LogPrefix)?
         var isConnected = false
+        /// The clocks when this node said hello.
+        var greeting: NodeClock.Reading?
     }
 
     var own = Own()
@@ -74,7 +78,11 @@ extension Replica {
             }
         }
         if case .ended(let failure) = fact {
-            try throwingStoreFailure { try self.countViolation(failure, of: peer.node) }
+            try throwingStoreFailure {
+                try self.withWriter { $0.isInSession = false }
+                try self.countViolation(failure, of: peer.node)
+                try self.noteEnd(failure, of: peer)
+            }
         }
         guard mustSave else { return }
         let isGood =

@@ -35,6 +35,8 @@ package struct ReplicaStatus: Sendable {
     package let lastContact: UInt64?
     /// This node's clock minus the hub's.
     package let skewMilliseconds: Int64?
+    /// Whether head office may trust its own clock; a branch follows head office's.
+    package let clockTrust: ClockTrust
     /// Whether a session is open now.
     package let isConnected: Bool
     /// The position up to which this node and its hub were last proved equal, and where they were found different.
@@ -60,6 +62,7 @@ package struct RegisteredNodeState: Sendable {
     package let ahead: UInt64
     /// Change sets of head office's log that it has not acknowledged.
     package let behind: UInt64
+    /// Its clock minus head office's.
     package let skewMilliseconds: Int64?
     package let parked: Int
     package let conflicts: Int
@@ -107,6 +110,7 @@ extension Replica {
                 unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
                 lastContact: contact.lastContact ?? (state["lastContact"] as Int64?).map { UInt64(clamping: $0) },
                 skewMilliseconds: contact.skewMilliseconds ?? state["skewMilliseconds"],
+                clockTrust: node.role == .headOffice ? try clockTrust(db, notes) : .trusted,
                 isConnected: contact.isConnected,
                 provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                 divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
@@ -183,6 +187,22 @@ extension Replica {
                 arguments: [now]
             ).map { ($0[0], UInt64(clamping: $0[1] as Int64)) }
         }
+    }
+
+    private func clockTrust(_ db: Database, _ notes: ContactNotes) throws -> ClockTrust {
+        let now = wallClock()
+        let witnesses = ClockWitnesses()
+        try witnesses.load(db)
+        for (node, child) in notes.children {
+            guard let skew = child.skewMilliseconds, let heardAt = child.lastContact else { continue }
+            witnesses.note(node, .none, skew: skew, atMilliseconds: heardAt)
+        }
+        let newest = try Int64.fetchOne(db, sql: "SELECT timeMax FROM log ORDER BY position DESC LIMIT 1") ?? 0
+        return ClockTrust(
+            now: now,
+            newest: HybridTimestamp(packed: UInt64(bitPattern: newest)) ?? .zero,
+            skews: witnesses.skews(atMilliseconds: now)
+        )
     }
 
     private static func branchNames(_ db: Database) throws -> [Origin: String] {

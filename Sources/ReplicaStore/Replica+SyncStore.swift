@@ -30,7 +30,7 @@ extension Replica: SyncStore {
                     ownSeq: own?.seq ?? 0,
                     ownChain: own?.chain.prefix ?? ChangeChain.empty.prefix,
                     cursor: writer.cursor,
-                    sentAtMilliseconds: self.wallClock(),
+                    sentAtMilliseconds: self.readClockForHello(),
                     parked: 0,
                     conflicts: 0,
                     software: Self.software
@@ -59,6 +59,7 @@ extension Replica: SyncStore {
                 try Self.check(hello, writer)
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
+                let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 self.contacts.withLock {
                     $0[hello.node].claimedSeq = hello.ownSeq
                     $0[hello.node].parked = hello.parked
@@ -67,8 +68,7 @@ extension Replica: SyncStore {
                     $0[hello.node].lastContact = receivedAtMilliseconds
                     $0[hello.node].acknowledged = hello.cursor
                     $0[hello.node].isConnected = true
-                    $0[hello.node].skewMilliseconds =
-                        Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
+                    $0[hello.node].skewMilliseconds = skew
                 }
                 var welcome = Welcome(
                     schemaVersion: UInt32(self.schema.version),
@@ -84,6 +84,8 @@ extension Replica: SyncStore {
                     root: isEqualKnowledge ? DatabaseRoot(try writer.databaseRoot()) : nil
                 )
                 if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
+                welcome.extras.isClockTrusted =
+                    try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
                 return welcome
             }
         }

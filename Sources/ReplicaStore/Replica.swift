@@ -17,7 +17,7 @@ package final class Replica: Sendable {
     package let directory: String
     package let schema: Schema
     let pool: DatabasePool
-    let wallClock: @Sendable () -> UInt64
+    let clock: NodeClock
     private let lock: NodeLock
     /// Touched on the pool's writer queue only. Nil once the replica is closed.
     private nonisolated(unsafe) var openWriter: ReplicaWriter?
@@ -51,15 +51,24 @@ package final class Replica: Sendable {
     ///
     /// - Parameters:
     ///   - directory: The node's directory.
-    ///   - wallClock: Milliseconds since 1970-01-01 UTC.
+    ///   - clock: What it takes its time from.
     /// - Throws: ``StoreFailure/noNode(directory:)``, ``StoreFailure/inUse(directory:)``, or what the file says.
+    package static func open(
+        _ directory: String,
+        schema: Schema = .current,
+        clock: NodeClock
+    ) throws -> Replica {
+        guard exists(in: directory) else { throw StoreFailure.noNode(directory: directory) }
+        return try Replica(directory, schema: schema, creating: nil, clock: clock)
+    }
+
+    /// Opens the replica of a node with a wall clock, in milliseconds since 1970-01-01 UTC, that nobody sets.
     package static func open(
         _ directory: String,
         schema: Schema = .current,
         wallClock: @escaping @Sendable () -> UInt64
     ) throws -> Replica {
-        guard exists(in: directory) else { throw StoreFailure.noNode(directory: directory) }
-        return try Replica(directory, schema: schema, creating: nil, wallClock: wallClock)
+        try open(directory, schema: schema, clock: NodeClock(wallClock: wallClock))
     }
 
     /// Makes the replica of a new node. The directory is made if it is missing.
@@ -69,7 +78,7 @@ package final class Replica: Sendable {
         _ directory: String,
         node: LocalNode,
         schema: Schema = .current,
-        wallClock: @escaping @Sendable () -> UInt64
+        clock: NodeClock
     ) throws -> Replica {
         try FileManager.default.createDirectory(
             atPath: directory,
@@ -77,14 +86,24 @@ package final class Replica: Sendable {
             attributes: [.posixPermissions: 0o750]
         )
         guard !exists(in: directory) else { throw StoreFailure.nodeExists(directory: directory) }
-        return try Replica(directory, schema: schema, creating: node, wallClock: wallClock)
+        return try Replica(directory, schema: schema, creating: node, clock: clock)
+    }
+
+    /// Makes the replica of a new node with a wall clock, in milliseconds since 1970-01-01 UTC, that nobody sets.
+    package static func create(
+        _ directory: String,
+        node: LocalNode,
+        schema: Schema = .current,
+        wallClock: @escaping @Sendable () -> UInt64
+    ) throws -> Replica {
+        try create(directory, node: node, schema: schema, clock: NodeClock(wallClock: wallClock))
     }
 
     private init(
         _ directory: String,
         schema: Schema,
         creating newNode: LocalNode?,
-        wallClock: @escaping @Sendable () -> UInt64
+        clock: NodeClock
     ) throws {
         guard let lock = try NodeLock(directory: directory) else {
             throw StoreFailure.inUse(directory: directory)
@@ -92,7 +111,7 @@ package final class Replica: Sendable {
         self.lock = lock
         self.directory = directory
         self.schema = schema
-        self.wallClock = wallClock
+        self.clock = clock
         do {
             let path = Self.path(in: directory)
             if newNode != nil {
@@ -113,7 +132,7 @@ package final class Replica: Sendable {
                 }
                 try migrator.migrate(db: db)
                 guard let node = try LocalNode.read(db) else { throw StoreFailure.noNode(directory: directory) }
-                return try ReplicaWriter(db, schema: schema, node: node, wallClock: wallClock)
+                return try ReplicaWriter(db, schema: schema, node: node, nodeClock: clock)
             }
             openWriter = writer
             currentNode = Mutex(writer.node)
@@ -201,6 +220,9 @@ package final class Replica: Sendable {
     package func sealForeignWrites() throws {
         try withWriter { try $0.sealIfNeeded() }
     }
+
+    /// This node's wall clock, in milliseconds since 1970-01-01 UTC.
+    func wallClock() -> UInt64 { clock.read().wallMilliseconds }
 
     /// Who this node is.
     package var node: LocalNode { currentNode.withLock { $0 } }

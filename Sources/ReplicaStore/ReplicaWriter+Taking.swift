@@ -108,7 +108,7 @@ extension ReplicaWriter {
             )
         }
         let isSeen = try checkContext(of: set, from: source)
-        try checkTime(of: set, from: source)
+        try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
         for block in set.reader.blocks {
             guard let table = schema.table(number: block.number) else { continue }

@@ -12,7 +12,7 @@ import SyncProtocol
 final class ReplicaWriter {
     let db: Database
     let schema: Schema
-    let wallClock: @Sendable () -> UInt64
+    let nodeClock: NodeClock
     private(set) var node: LocalNode
     private(set) var clock = HybridLogicalClock()
     /// The end of this node's own log.
@@ -22,6 +22,15 @@ final class ReplicaWriter {
     /// How much of the hub's log this node has taken.
     private(set) var cursor = LogPrefix.empty
     private(set) var vector: [Origin: (seq: UInt64, chain: ChangeChain)] = [:]
+    /// At a branch: what the machine's start was by head office's clock.
+    var hubTime: HubTime?
+    /// At a branch: whether what is written now may leave home at once, so that its time stays.
+    var isInSession = false
+    /// How the present transaction came by its time.
+    private(set) var stamping: Stamping?
+    /// At head office: what branches' clocks say of this one.
+    let clockWitnesses = ClockWitnesses()
+    lazy var timeLookup = Result { try TimeLookup(db) }
 
     private var merges: [Int: RowMerge] = [:]
     private let digests: DigestBuckets
@@ -31,11 +40,11 @@ final class ReplicaWriter {
     private let saveState: RawStatement
     private let hasPending: RawStatement
 
-    init(_ db: Database, schema: Schema, node: LocalNode, wallClock: @escaping @Sendable () -> UInt64) throws {
+    init(_ db: Database, schema: Schema, node: LocalNode, nodeClock: NodeClock) throws {
         self.db = db
         self.schema = schema
         self.node = node
-        self.wallClock = wallClock
+        self.nodeClock = nodeClock
         digests = try DigestBuckets(db)
         insertLog = try RawStatement(
             """
@@ -71,6 +80,7 @@ final class ReplicaWriter {
             end = LogPrefix(stored: last[0], last[1])
             timeMax = HybridTimestamp(packed: UInt64(bitPattern: last[2] as Int64)) ?? .zero
         }
+        try loadHubTime()
         vector = [:]
         for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
             guard let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))
@@ -140,9 +150,29 @@ final class ReplicaWriter {
 
     func moveCursor(to prefix: LogPrefix) { cursor = prefix }
 
-    /// Issues the time of a new change set of this node.
+    /// Issues the time of a new change set of this node, at most `limit` unless what it has seen is later.
     func tick(notAfter limit: UInt64 = .max) throws -> HybridTimestamp {
-        try clock.tick(wallMilliseconds: min(wallClock(), limit))
+        let reading = nodeClock.read()
+        let now = milliseconds(at: reading)
+        stamping = Stamping(
+            reading,
+            after: clock.latest,
+            earlierBy: now - min(now, limit),
+            isMeasured: hubTime?.boot == reading.boot
+        )
+        return try clock.tick(wallMilliseconds: min(now, limit))
+    }
+
+    /// Takes back the last time, which nothing has been stamped with.
+    func untick() {
+        if let stamping { clock = HybridLogicalClock(latest: stamping.floor) }
+        stamping = nil
+    }
+
+    /// Sets the clock and the greatest time of the log after the times at its end were corrected.
+    func moveTimes(to last: HybridTimestamp) {
+        clock = HybridLogicalClock(latest: last)
+        timeMax = last
     }
 
     func witness(_ time: HybridTimestamp) { clock.witness(time) }
@@ -175,6 +205,7 @@ final class ReplicaWriter {
             hubPosition: nil,
             body: compressed(content)
         )
+        try noteStamping(of: id)
     }
 
     /// Appends a change set that was verified and merged.

@@ -142,6 +142,29 @@ final class RowMerge {
         }
     }
 
+    /// Replaces stamps of a row by others, wherever it lies; its values stay.
+    ///
+    /// - Throws: ``StampOrderFailure`` when another write would have won with those.
+    func restamp(id: Int64, _ replacement: (Stamp) -> Stamp) throws {
+        for place in [live, graveyard] {
+            var change = DigestSum.zero
+            let found = try place.read(id: id, columns: []) { row -> (isChanged: Bool, clock: RowClock) in
+                let before = try self.clock(in: row, at: 0, id: id)
+                guard let after = before.restamped(replacement) else { throw StampOrderFailure() }
+                hasher.addClock(stored: row, at: 0, of: id, to: &change, sign: -1)
+                return (after != before, after)
+            }
+            guard let found else { continue }
+            guard found.isChanged else { return }
+            try place.update(id: id, columns: [], fields: NoFields(), clock: found.clock)
+            if place === live {
+                addClock(found.clock, id: id, to: &change, sign: 1)
+                try digests.add(change, table: table.number, id: id)
+            }
+            return
+        }
+    }
+
     // MARK: Digests
 
     /// What a live row adds to its table's sums, read from the row.
@@ -198,6 +221,14 @@ final class RowMerge {
         }
     }
 
+}
+
+/// Stamps cannot be replaced without changing which write wins.
+struct StampOrderFailure: Error {}
+
+/// The values of no column.
+private struct NoFields: FieldSource {
+    subscript(column: Int) -> FieldView { .null }
 }
 
 extension RawStatement {

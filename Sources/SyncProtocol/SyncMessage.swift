@@ -311,6 +311,8 @@ package struct Refusal: Error, Hashable, Sendable {
         case unknownNode, revoked, wrongOrganisation, protocolVersion, forked, unknownCursor
         case invitationUnknown, invitationUsed, invitationExpired
         case busy, retryLater, invalidChange, internalFailure
+        /// A change set bears a time that cannot be, or that it cannot have.
+        case clockAhead, clockBehind
         /// A code of a newer peer.
         case other(UInt16)
     }
@@ -338,6 +340,7 @@ extension Refusal.Code {
         .unknownNode, .revoked, .wrongOrganisation, .protocolVersion, .forked, .unknownCursor,
         .invitationUnknown, .invitationUsed, .invitationExpired,
         .busy, .retryLater, .invalidChange, .internalFailure,
+        .clockAhead, .clockBehind,
     ]
 
     /// Reads a number from the wire. Numbers this program does not know are kept.
@@ -369,6 +372,8 @@ extension Refusal.Code: CustomStringConvertible {
         case .retryLater: "retryLater"
         case .invalidChange: "invalidChange"
         case .internalFailure: "internalFailure"
+        case .clockAhead: "clockAhead"
+        case .clockBehind: "clockBehind"
         case .other(let number): "other(\(number))"
         }
     }

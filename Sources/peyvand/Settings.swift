@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import ReplicaStore
 import TOMLKit
 
 /// What a node is told about its surroundings: from flags, else the environment, else `DIR/peyvand.toml`.
@@ -61,8 +62,8 @@ struct Settings: Sendable {
         return locale?.hasPrefix("fa") == true ? .fa : .en
     }
 
-    /// The node's wall clock, in milliseconds since 1970-01-01 UTC, shifted by `PEYVAND_CLOCK_OFFSET` seconds.
-    func wallClock() throws -> @Sendable () -> UInt64 {
+    /// The node's clocks; the wall clock is shifted by `PEYVAND_CLOCK_OFFSET` seconds.
+    func clock() throws -> NodeClock {
         let written = environment["PEYVAND_CLOCK_OFFSET"] ?? ""
         guard let seconds = written.isEmpty ? 0 : Double(written), seconds.magnitude < 1e10 else {
             throw CommandFailure(
@@ -70,12 +71,13 @@ struct Settings: Sendable {
                 "PEYVAND_CLOCK_OFFSET is not a number of seconds. Write it as 90 or -3600."
             )
         }
-        let offset = Int64((seconds * 1000).rounded())
-        return {
-            var time = timespec()
-            clock_gettime(CLOCK_REALTIME, &time)
-            return UInt64(clamping: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000 + offset)
-        }
+        return .ofMachine(shiftMilliseconds: Int64((seconds * 1000).rounded()))
+    }
+
+    /// The node's wall clock, in milliseconds since 1970-01-01 UTC.
+    func wallClock() throws -> @Sendable () -> UInt64 {
+        let clock = try clock()
+        return { clock.read().wallMilliseconds }
     }
 
     /// Writes settings of a new node into its file, beside those that stand there. Nil ones are left alone.

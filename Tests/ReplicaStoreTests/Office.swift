@@ -7,7 +7,7 @@ import SyncProtocol
 import Synchronization
 import TestKit
 
-/// A node in a test: a real replica in a temporary directory, with a wall clock that the test sets.
+/// A node in a test: a real replica in a temporary directory, with clocks that the test moves.
 final class Office: Sendable {
     let replica: Replica
     private let home: TemporaryDirectory
@@ -59,17 +59,50 @@ final class Office: Sendable {
     private init(_ node: LocalNode) throws {
         let home = TemporaryDirectory()
         self.home = home
-        let clock = ClockBox(1_800_000_000_000)
+        let clock = ClockBox()
         self.clock = clock
-        replica = try Replica.create(home.path + "/node", node: node) { clock.milliseconds }
+        replica = try Replica.create(home.path + "/node", node: node, clock: NodeClock { clock.reading })
     }
 
     private let clock: ClockBox
 
     /// The node's wall clock, in milliseconds since 1970-01-01 UTC.
+    ///
+    /// Put forward, it says that time passes, here and, from the next session on, at the other node: the clocks
+    /// stay right. Put back, it says that the clock was set wrong.
     var wallMilliseconds: UInt64 {
-        get { clock.milliseconds }
-        set { clock.milliseconds = newValue }
+        get { clock.reading.wallMilliseconds }
+        set {
+            let now = clock.reading.wallMilliseconds
+            if newValue >= now {
+                clock.pass(newValue - now)
+            } else {
+                setWall(to: newValue)
+            }
+        }
+    }
+
+    /// Sets the wall clock, although no time has passed.
+    func setWall(to milliseconds: UInt64) { clock.setWall(to: milliseconds) }
+
+    /// Sets the wall clock by so much.
+    func setWall(by milliseconds: Int64) {
+        setWall(to: UInt64(clamping: Int64(clamping: wallMilliseconds) + milliseconds))
+    }
+
+    /// Lets time pass, here only, until the next session.
+    func wait(_ milliseconds: UInt64) { clock.pass(milliseconds) }
+
+    /// Starts the machine again: its time since the start begins anew.
+    func reboot() { clock.reboot() }
+
+    /// The true time, as far as this office has lived through it.
+    var trueMilliseconds: UInt64 { clock.trueMilliseconds }
+
+    /// Lets time pass until the later of two offices' times has come at both.
+    func meet(_ other: Office) {
+        let now = max(clock.trueMilliseconds, other.clock.trueMilliseconds)
+        for clock in [clock, other.clock] { clock.pass(now - clock.trueMilliseconds) }
     }
 
     var databasePath: String { Replica.path(in: home.path + "/node") }
@@ -148,6 +181,7 @@ final class Office: Sendable {
         entriesMax: Int = 8192,
         cutAfter: Int = .max
     ) throws -> SyncFailure? {
+        meet(hub)
         var limits = SyncLimits()
         limits.batchBytesMax = bytesMax
         limits.batchEntriesMax = entriesMax
@@ -183,15 +217,41 @@ final class Office: Sendable {
     }
 }
 
-/// A clock that a test sets from outside.
-final class ClockBox: Sendable {
-    private let value: Mutex<UInt64>
+/// The clocks of a machine in a test.
+private final class ClockBox: Sendable {
+    private struct State {
+        var trueMilliseconds: UInt64 = 1_800_000_000_000
+        /// The wall clock minus the true time.
+        var wrong: Int64 = 0
+        var bootedAt: UInt64 = 1_799_999_000_000
+        var boot: UInt64 = 1
+    }
 
-    init(_ milliseconds: UInt64) { value = Mutex(milliseconds) }
+    private let state = Mutex(State())
 
-    var milliseconds: UInt64 {
-        get { value.withLock { $0 } }
-        set { value.withLock { $0 = newValue } }
+    var trueMilliseconds: UInt64 { state.withLock { $0.trueMilliseconds } }
+
+    var reading: NodeClock.Reading {
+        state.withLock { state in
+            NodeClock.Reading(
+                wallMilliseconds: UInt64(clamping: Int64(state.trueMilliseconds) + state.wrong),
+                sinceBootMilliseconds: state.trueMilliseconds - state.bootedAt,
+                boot: state.boot
+            )
+        }
+    }
+
+    func pass(_ milliseconds: UInt64) { state.withLock { $0.trueMilliseconds += milliseconds } }
+
+    func setWall(to milliseconds: UInt64) {
+        state.withLock { $0.wrong = Int64(clamping: milliseconds) - Int64($0.trueMilliseconds) }
+    }
+
+    func reboot() {
+        state.withLock { state in
+            state.bootedAt = state.trueMilliseconds
+            state.boot += 1
+        }
     }
 }
 

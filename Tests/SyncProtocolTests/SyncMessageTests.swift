@@ -19,7 +19,9 @@ struct SyncMessageTests {
         }
         #expect(Refusal.Code(number: 1) == .unknownNode)
         #expect(Refusal.Code(number: 13) == .internalFailure)
-        #expect(Refusal.Code(number: 14) == .other(14))
+        #expect(Refusal.Code(number: 14) == .clockAhead)
+        #expect(Refusal.Code(number: 15) == .clockBehind)
+        #expect(Refusal.Code(number: 1000) == .other(1000))
     }
 
     @Test("A greeting of a newer peer with more fields can be read", arguments: SyncMessage.samples.prefix(8))

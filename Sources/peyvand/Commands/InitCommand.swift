@@ -79,7 +79,7 @@ struct InitCommand: AsyncParsableCommand {
             organisation: randomBytes(UniqueID.byteCount),
             origin: Origin(rawValue: 1) ?? .none
         )
-        let replica = try Replica.create(settings.directory, node: node, wallClock: settings.wallClock())
+        let replica = try Replica.create(settings.directory, node: node, clock: settings.clock())
         try replica.completeHeadOffice()
         try replica.close()
         try settings.write([.listen: listen, .advertise: advertise, .console: console])
@@ -147,7 +147,7 @@ struct InitCommand: AsyncParsableCommand {
 
     /// A new replica, or the one of an attempt that was cut off.
     private func openOrCreate(_ settings: Settings, _ invitation: Invitation) throws -> Replica {
-        let wallClock = try settings.wallClock()
+        let clock = try settings.clock()
         guard Replica.exists(in: settings.directory) else {
             let node = LocalNode(
                 node: randomBytes(UniqueID.byteCount),
@@ -158,9 +158,9 @@ struct InitCommand: AsyncParsableCommand {
                 origin: .none,
                 hub: LocalNode.Hub(address: invitation.address)
             )
-            return try Replica.create(settings.directory, node: node, wallClock: wallClock)
+            return try Replica.create(settings.directory, node: node, clock: clock)
         }
-        let replica = try Replica.open(settings.directory, wallClock: wallClock)
+        let replica = try Replica.open(settings.directory, clock: clock)
         let node = replica.node
         let isComplete = try replica.status().provedEqualAt != nil
         // A node that nobody has let in is nothing yet, whatever it was to be called.

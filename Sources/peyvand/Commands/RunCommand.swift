@@ -31,11 +31,7 @@ struct RunCommand: AsyncParsableCommand {
         let logger = Logger(label: "peyvand", factory: PlainLogHandler.init)
         let wallClock = try settings.wallClock()
         // A command may be at work here: it has its time to finish.
-        let opened = try await NodeConnection.openReplica(
-            settings,
-            wallClock: wallClock,
-            language: output.language
-        )
+        let opened = try await NodeConnection.openReplica(settings, language: output.language)
         guard let replica = opened else {
             throw CommandFailure(.refused, output.words.runsAlready(settings.directory))
         }

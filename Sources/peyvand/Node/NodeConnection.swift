@@ -19,7 +19,7 @@ struct NodeConnection: Sendable {
     /// - Throws: ``CommandFailure`` when there is none, or it neither answers nor lets go of its lock.
     static func open(_ settings: Settings, language: Language) async throws -> NodeConnection {
         let wallClock = try settings.wallClock()
-        let replica = try await openReplica(settings, wallClock: wallClock, language: language)
+        let replica = try await openReplica(settings, language: language)
         return NodeConnection(
             settings: settings,
             language: language,
@@ -32,14 +32,14 @@ struct NodeConnection: Sendable {
     /// - Throws: ``CommandFailure`` when there is none, or somebody neither answers nor lets go of its lock.
     static func openReplica(
         _ settings: Settings,
-        wallClock: @escaping @Sendable () -> UInt64,
         language: Language
     ) async throws -> Replica? {
         let deadline = ContinuousClock.now + patience
+        let clock = try settings.clock()
         while true {
             if try await isServed(settings) { return nil }
             do {
-                return try Replica.open(settings.directory, wallClock: wallClock)
+                return try Replica.open(settings.directory, clock: clock)
             } catch StoreFailure.inUse(let directory) {
                 guard ContinuousClock.now < deadline else {
                     throw CommandFailure(StoreFailure.inUse(directory: directory), language: language)

@@ -284,6 +284,24 @@ extension HealthReason {
             )
         }
         if let reason = skew(status.skewMilliseconds, "this node's clock") { reasons.append(reason) }
+        switch status.clockTrust {
+        case .trusted: break
+        case .apart(let milliseconds, let branches):
+            add(
+                .red,
+                "clockWrong",
+                "Half or more of the \(branches) branches heard lately agree on a time that is "
+                    + "\(lasting(milliseconds.magnitude)) \(milliseconds > 0 ? "ahead of" : "behind") this clock, so no "
+                    + "branch's times are corrected by it. Set head office's clock."
+            )
+        case .behindLog(let milliseconds):
+            add(
+                .red,
+                "clockWrong",
+                "This clock is \(lasting(milliseconds)) behind the newest change set of the log, so no branch's times "
+                    + "are corrected by it. Set head office's clock."
+            )
+        }
         return reasons
     }
 
@@ -313,14 +331,22 @@ extension HealthReason {
 
     private static func skew(_ milliseconds: Int64?, _ whose: String) -> HealthReason? {
         guard let milliseconds, milliseconds.magnitude >= skewMillisecondsMax else { return nil }
-        let seconds = (milliseconds.magnitude + 500) / 1000
         return HealthReason(
             code: "clockSkew",
-            sentence: "At the last contact \(whose) was \(seconds) s \(milliseconds > 0 ? "ahead of" : "behind") "
-                + "head office's. Set the clock.",
+            sentence: "At the last contact \(whose) was \(lasting(milliseconds.magnitude)) "
+                + "\(milliseconds > 0 ? "ahead of" : "behind") head office's. Set that clock; what was written by it is "
+                + "corrected when it is synchronised.",
             state: .yellow
         )
     }
+}
+
+/// A length of time in its largest unit that is not too coarse.
+private func lasting(_ milliseconds: UInt64) -> String {
+    let units: [(seconds: UInt64, noun: String)] = [(86_400, "day"), (3600, "hour"), (60, "minute")]
+    let seconds = milliseconds / 1000 + (milliseconds % 1000 >= 500 ? 1 : 0)
+    for unit in units where seconds >= 2 * unit.seconds { return counted(seconds / unit.seconds, unit.noun) }
+    return counted(seconds, "second")
 }
 
 private func counted(_ number: some BinaryInteger, _ noun: String) -> String {
