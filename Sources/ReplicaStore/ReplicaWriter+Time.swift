@@ -35,7 +35,7 @@ extension ReplicaWriter {
         let now = wallClock()
         if set.time.milliseconds <= now + Self.aheadMillisecondsMax || set.time <= timeMax.next { return }
         switch try clockTrust() {
-        case .trusted:
+        case .trusted, .behindLog(_, isConfirmed: true):
             throw Refusal(
                 .clockAhead,
                 "Change set \(id) bears a time \(seconds(set.time.milliseconds, now)) s ahead of head office's clock, "
@@ -45,7 +45,7 @@ extension ReplicaWriter {
         case .apart(let milliseconds, _):
             let branchesNow = Int64(clamping: now) + milliseconds + Int64(Self.aheadMillisecondsMax)
             if Int64(clamping: set.time.milliseconds) <= branchesNow { return }
-        case .behindLog:
+        case .behindLog(_, isConfirmed: false):
             break
         }
         throw Refusal(
@@ -89,15 +89,16 @@ extension ReplicaWriter {
 /// Whether head office takes its own clock to be right. When it does not, it corrects nobody's.
 package enum ClockTrust: Hashable, Sendable {
     case trusted
-    /// Most of the branches that were heard lately agree on another time: theirs minus head office's, in the
-    /// middle.
+    /// Most of the branches that were heard lately agree with each other on another time: theirs minus head
+    /// office's. Clocks that are wrong are not wrong by the same.
     case apart(milliseconds: Int64, branches: Int)
-    /// The newest change set of the log is later than now.
-    case behindLog(milliseconds: UInt64)
+    /// The newest change set of the log is later than now. Most branches may agree with head office all the
+    /// same: then it was written by a clock that was wrong.
+    case behindLog(milliseconds: UInt64, isConfirmed: Bool)
 
     static let witnessMillisecondsMax: UInt64 = 30 * 86_400_000
     private static let branchesMin = 3
-    private static let apartMillisecondsMax: Int64 = 5 * 60_000
+    private static let apartMillisecondsMax: UInt64 = 5 * 60_000
     private static let behindMillisecondsMax: UInt64 = 86_400_000
 
     /// - Parameters:
@@ -105,15 +106,27 @@ package enum ClockTrust: Hashable, Sendable {
     ///   - newest: The greatest time in its log.
     ///   - skews: The clocks of the branches minus its own, in milliseconds.
     package init(now: UInt64, newest: HybridTimestamp, skews: [Int64]) {
-        let ahead = skews.count { $0 > Self.apartMillisecondsMax }
-        let behind = skews.count { $0 < -Self.apartMillisecondsMax }
-        if skews.count >= Self.branchesMin, max(ahead, behind) * 2 > skews.count {
-            self = .apart(milliseconds: skews.sorted()[skews.count / 2], branches: skews.count)
-        } else if newest.milliseconds > now, newest.milliseconds - now > Self.behindMillisecondsMax {
-            self = .behindLog(milliseconds: newest.milliseconds - now)
-        } else {
-            self = .trusted
+        func mostAgree(on milliseconds: Int64) -> Bool {
+            skews.count { $0.magnitude(from: milliseconds) <= Self.apartMillisecondsMax } * 2 > skews.count
         }
+        let isConfirmed = mostAgree(on: 0)
+        if newest.milliseconds > now, newest.milliseconds - now > Self.behindMillisecondsMax {
+            self = .behindLog(milliseconds: newest.milliseconds - now, isConfirmed: isConfirmed)
+            return
+        }
+        self = .trusted
+        guard !isConfirmed, skews.count >= Self.branchesMin else { return }
+        let median = skews.sorted()[skews.count / 2]
+        if median.magnitude > Self.apartMillisecondsMax, mostAgree(on: median) {
+            self = .apart(milliseconds: median, branches: skews.count)
+        }
+    }
+}
+
+extension Int64 {
+    fileprivate func magnitude(from other: Int64) -> UInt64 {
+        let (difference, overflow) = subtractingReportingOverflow(other)
+        return overflow ? .max : difference.magnitude
     }
 }
 

@@ -290,16 +290,24 @@ extension HealthReason {
             add(
                 .red,
                 "clockWrong",
-                "Half or more of the \(branches) branches heard lately agree on a time that is "
+                "Most of the \(branches) branches heard lately agree on a time that is "
                     + "\(lasting(milliseconds.magnitude)) \(milliseconds > 0 ? "ahead of" : "behind") this clock, so no "
                     + "branch's times are corrected by it. Set head office's clock."
             )
-        case .behindLog(let milliseconds):
+        case .behindLog(let milliseconds, isConfirmed: false):
             add(
                 .red,
                 "clockWrong",
                 "This clock is \(lasting(milliseconds)) behind the newest change set of the log, so no branch's times "
                     + "are corrected by it. Set head office's clock."
+            )
+        case .behindLog(let milliseconds, isConfirmed: true):
+            add(
+                .red,
+                "clockWrong",
+                "The newest change set of the log is \(lasting(milliseconds)) ahead of this clock, with which the "
+                    + "branches' clocks agree: it was written by a clock that was wrong. Until that time has come no "
+                    + "branch's times are corrected."
             )
         }
         return reasons
