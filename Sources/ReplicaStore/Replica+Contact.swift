@@ -81,7 +81,7 @@ extension Replica {
             try throwingStoreFailure {
                 try self.withWriter { $0.isInSession = false }
                 try self.countViolation(failure, of: peer.node)
-                try self.noteEnd(failure, of: peer)
+                try self.noteEnd(failure)
             }
         }
         guard mustSave else { return }

@@ -1,4 +1,3 @@
-import Foundation
 import SyncProtocol
 
 extension Replica {
@@ -34,24 +33,14 @@ extension Replica {
         }
     }
 
-    /// What the end of a session means for times, and for what is known of a child.
-    func noteEnd(_ failure: SyncFailure?, of peer: SyncPeer) throws {
+    /// Notes at a branch that the hub has refused its work for its time.
+    ///
+    /// What was sent was corrected before, or could not be, so it may not be corrected again.
+    func noteEnd(_ failure: SyncFailure?) throws {
+        guard case .refused(let refusal) = failure, [.clockAhead, .clockBehind].contains(refusal.code) else { return }
         try withWriter { writer in
-            switch failure {
-            case .refused(let refusal)
-            where writer.node.role == .branch && [.clockAhead, .clockBehind].contains(refusal.code):
-                // What was sent was corrected before, or could not be: it may not be corrected again.
-                try writer.transaction { try writer.note(.mustRenew, 1) }
-            case .refusedPeer(let refusal) where writer.node.role == .headOffice:
-                try writer.transaction {
-                    try writer.db.execute(
-                        sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?",
-                        arguments: [refusal.sentence, Data(peer.node.bytes)]
-                    )
-                }
-            default:
-                break
-            }
+            guard writer.node.role == .branch else { return }
+            try writer.transaction { try writer.note(.mustRenew, 1) }
         }
     }
 }
