@@ -8,6 +8,7 @@ import Synchronization
 /// The questions of a child. Raw values are permanent: they travel.
 enum QuestionKind: UInt16 {
     case placeholder = 0
+    case receipt = 40
 }
 
 /// When the concerns of a branch may ask something.
@@ -32,6 +33,7 @@ extension Replica {
             noteWelcome,
             pinOrganisationKey,
             followHubClock,
+            askForReceipt,
         ]
     }
 
@@ -68,6 +70,7 @@ extension Replica {
     /// What the concern that asked does with the answer, and asks next.
     private func taken(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
         switch QuestionKind(rawValue: question.kind) {
+        case .receipt: return try takeReceipt(answer)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -78,6 +81,7 @@ extension Replica {
     ) throws(SyncStoreFailure) -> SyncAnswer {
         try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
+            case .receipt: return try self.answerReceipt(to: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -10,7 +10,7 @@ struct Peyvand: ParsableCommand {
         abstract: "Customers and activities of all branches, with a line or without.",
         subcommands: [
             InitCommand.self, RunCommand.self, SyncCommand.self, StatusCommand.self, FleetCommand.self,
-            EnrollCommand.self, NodeCommand.self, VerifyCommand.self,
+            EnrollCommand.self, NodeCommand.self, VerifyCommand.self, ReceiptCommand.self,
             CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
             WriteCommand.self, DumpCommand.self, LogCommands.self,
         ]
