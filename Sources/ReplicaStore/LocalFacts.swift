@@ -11,6 +11,8 @@ enum LocalFact: String {
     /// At a branch: its work was refused for its time, which may not be corrected any more. It must go on under
     /// a new number.
     case mustRenew
+    /// At a branch: the name and version of the program that head office has heard of, as a number.
+    case softwareTold
     /// At a branch: 1 when head office signed its last receipt with a key that is not the one known here.
     case receiptHasForeignKey
 }

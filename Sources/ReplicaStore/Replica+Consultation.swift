@@ -33,6 +33,7 @@ extension Replica {
             noteWelcome,
             pinOrganisationKey,
             followHubClock,
+            noteSoftwareTold,
             askForReceipt,
         ]
     }

@@ -130,7 +130,8 @@ extension Replica {
                         sql: """
                             UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),
                                 claimedSeq = coalesce(?, claimedSeq), lastContact = coalesce(?, lastContact),
-                                skewMilliseconds = coalesce(?, skewMilliseconds), parked = ?, conflicts = ?, software = ?,
+                                skewMilliseconds = coalesce(?, skewMilliseconds), parked = ?, conflicts = ?,
+                                software = coalesce(nullif(?, ''), software),
                                 lastRefusal = CASE WHEN ? THEN NULL ELSE lastRefusal END,
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END

@@ -23,7 +23,7 @@ extension Replica: SyncStore {
                 let own = writer.vector[node.origin]
                 var hello = Hello(
                     schemaVersion: UInt32(self.schema.version),
-                    organisation: organisation,
+                    organisationPrefix: organisation.prefix,
                     node: id,
                     key: key,
                     origin: node.origin,
@@ -33,7 +33,7 @@ extension Replica: SyncStore {
                     sentAtMilliseconds: self.readClockForHello(),
                     parked: 0,
                     conflicts: 0,
-                    software: Self.software
+                    software: try writer.hasToldSoftware() ? "" : Self.software
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
                 return hello
@@ -49,7 +49,9 @@ extension Replica: SyncStore {
             try self.withWriter { writer in
                 try writer.sealIfNeeded()
                 let node = writer.node
-                guard let id = UniqueID(bytes: node.node), node.organisation == hello.organisation.bytes else {
+                guard let id = UniqueID(bytes: node.node),
+                    node.organisation.flatMap(UniqueID.init(bytes:))?.prefix == hello.organisationPrefix
+                else {
                     throw Refusal(
                         .wrongOrganisation,
                         "This head office belongs to another organisation. Check the address of the hub."
@@ -64,7 +66,7 @@ extension Replica: SyncStore {
                     $0[hello.node].claimedSeq = hello.ownSeq
                     $0[hello.node].parked = hello.parked
                     $0[hello.node].conflicts = hello.conflicts
-                    $0[hello.node].software = hello.software
+                    if !hello.software.isEmpty { $0[hello.node].software = hello.software }
                     $0[hello.node].lastContact = receivedAtMilliseconds
                     $0[hello.node].acknowledged = hello.cursor
                     $0[hello.node].isConnected = true
@@ -73,12 +75,10 @@ extension Replica: SyncStore {
                 var welcome = Welcome(
                     schemaVersion: UInt32(self.schema.version),
                     node: id,
-                    name: node.name,
                     origin: node.origin,
                     acceptedSeq: accepted?.seq ?? 0,
                     acceptedChain: accepted?.chain.prefix ?? ChangeChain.empty.prefix,
                     end: writer.end,
-                    helloSentAtMilliseconds: hello.sentAtMilliseconds,
                     receivedAtMilliseconds: receivedAtMilliseconds,
                     sentAtMilliseconds: self.wallClock(),
                     root: isEqualKnowledge ? DatabaseRoot(try writer.databaseRoot()) : nil

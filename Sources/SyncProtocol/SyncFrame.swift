@@ -4,9 +4,9 @@ import Crypto
 // A frame:
 //
 //   bytes  content
-//   4      length of the payload, little-endian
+//   1-3    length of the payload, LEB128 (7 bits a byte, lowest first)
 //   1      type of the message; +128: more frames of the same message follow
-//   4      checksum: the first 4 bytes of the SHA-256 of the 5 bytes before it and the payload
+//   4      checksum: the first 4 bytes of the SHA-256 of length, type and payload
 //   ...    payload
 //
 // TCP's own checksum lets a damaged segment pass now and then. A change set that was taken damaged would look
@@ -15,23 +15,24 @@ import Crypto
 // A message is the payloads of its frames in a row. Only the last frame may be empty.
 
 enum FrameFormat {
-    static let headerBytes = 9
+    static let lengthBytesMax = 3
+    static let checksumBytes = 4
+    /// The longest header.
+    static let headerBytesMax = lengthBytesMax + 1 + checksumBytes
     static let moreFlag: UInt8 = 0x80
-    /// Length and type, which the checksum covers with the payload.
-    static let coveredHeaderBytes = 5
 
     static func checksum(of header: some Collection<UInt8>, _ payload: ArraySlice<UInt8>) -> [UInt8] {
         var hash = SHA256()
         hash.update(data: Array(header))
         payload.withUnsafeBytes { hash.update(bufferPointer: $0) }
-        return Array(hash.finalize().prefix(headerBytes - coveredHeaderBytes))
+        return Array(hash.finalize().prefix(checksumBytes))
     }
 }
 
 extension FramedMessage {
     /// How many frames the message takes.
     package func frameCount(limits: SyncLimits = .standard) -> Int {
-        let each = limits.frameBytesMax - FrameFormat.headerBytes
+        let each = limits.framePayloadBytesMax
         return max(1, (payload.count + each - 1) / each)
     }
 
@@ -44,11 +45,12 @@ extension FramedMessage {
     ) -> (header: [UInt8], payload: ArraySlice<UInt8>) {
         let count = frameCount(limits: limits)
         precondition(index >= 0 && index < count, "The message has \(count) frames")
-        let each = limits.frameBytesMax - FrameFormat.headerBytes
+        let each = limits.framePayloadBytesMax
         let part = payload[(index * each)..<min((index + 1) * each, payload.count)]
-        let length = UInt32(part.count)
-        var header = (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * UInt32($0))) }
-        header.append(index + 1 < count ? type | FrameFormat.moreFlag : type)
+        var writer = ByteWriter(capacity: FrameFormat.headerBytesMax)
+        writer.varint(UInt64(part.count))
+        writer.byte(index + 1 < count ? type | FrameFormat.moreFlag : type)
+        let header = writer.bytes
         return (header + FrameFormat.checksum(of: header, part), part)
     }
 
@@ -133,29 +135,41 @@ package struct FrameDecoder: Sendable {
 
     /// Checks the next frame and returns where its payload lies; nil when it is not all there.
     private func takeFrame() throws(SyncWireFailure) -> (type: UInt8, payload: Range<Int>)? {
-        let frameBytesMax =
-            isTrusted ? limits.frameBytesMax : min(limits.frameBytesMax, limits.unauthenticatedBytesMax)
+        let payloadBytesMax =
+            isTrusted
+            ? limits.framePayloadBytesMax
+            : min(limits.framePayloadBytesMax, limits.unauthenticatedBytesMax - FrameFormat.headerBytesMax)
         let messageBytesMax = isTrusted ? limits.messageBytesMax : limits.unauthenticatedBytesMax
-        guard buffer.count - start >= 4 else { return nil }
-        let length = (0..<4).reduce(0) { $0 | Int(buffer[start + $1]) << (8 * $1) }
-        guard length <= frameBytesMax - FrameFormat.headerBytes else {
-            throw .frameTooLarge(bytes: UInt64(length + FrameFormat.headerBytes), limit: frameBytesMax)
+        var length = 0
+        var cursor = start
+        while true {
+            guard cursor < buffer.count else { return nil }
+            length |= Int(buffer[cursor] & 0x7F) << (7 * (cursor - start))
+            cursor += 1
+            guard length <= payloadBytesMax else { throw .frameTooLarge(bytes: UInt64(length), limit: payloadBytesMax) }
+            if buffer[cursor - 1] < 0x80 { break }
+            guard cursor - start < FrameFormat.lengthBytesMax else { throw .frameLength }
         }
         let total = length + (partial?.payload.count ?? 0)
         guard total <= messageBytesMax else { throw .messageTooLarge(bytes: total, limit: messageBytesMax) }
-        guard buffer.count - start >= FrameFormat.coveredHeaderBytes else { return nil }
-        let type = buffer[start + 4]
+        guard cursor < buffer.count else { return nil }
+        let type = buffer[cursor]
+        cursor += 1
         // Refused before its payload is waited for.
         let number = type & ~FrameFormat.moreFlag
         guard MessageType(rawValue: number) != nil else { throw .unknownType(number) }
         if length == 0, type != number { throw .emptyFrame(type: number) }
-        let first = start + FrameFormat.headerBytes
+        let first = cursor + FrameFormat.checksumBytes
         guard buffer.count - first >= length else { return nil }
-        let covered = buffer[start..<start + FrameFormat.coveredHeaderBytes]
-        let checksum = FrameFormat.checksum(of: covered, buffer[first..<first + length])
-        guard buffer[start + FrameFormat.coveredHeaderBytes..<first].elementsEqual(checksum) else {
+        let checksum = FrameFormat.checksum(of: buffer[start..<cursor], buffer[first..<first + length])
+        guard buffer[cursor..<first].elementsEqual(checksum) else {
             throw .damagedFrame(type: number, bytes: length)
         }
         return (type, first..<first + length)
     }
+}
+
+extension SyncLimits {
+    /// What fits into one frame.
+    package var framePayloadBytesMax: Int { frameBytesMax - FrameFormat.headerBytesMax }
 }

@@ -5,7 +5,7 @@ package struct SyncLimits: Hashable, Sendable {
 
     // What a connection may make this node hold.
 
-    /// The largest frame on the wire, with its 9 bytes of header.
+    /// The largest frame on the wire, with its at most 8 bytes of header.
     package var frameBytesMax = 1 << 20
     /// The largest message over all its frames: the largest change set (64 MiB), and 2 MiB for the rest.
     package var messageBytesMax = 66 << 20

@@ -7,12 +7,12 @@ import Causality
 //   1     join              token 16, secret 32, node 16, key 32, software text
 //   2     joined            organisation 16, origin v, name text, hub node 16, hub name text,
 //                           hub origin v, branch row 8, head office's public key 32 (may be missing)
-//   3     hello             protocol min v, max v, schema v, organisation 16, node 16, key 32, origin v,
+//   3     hello             protocol min v, max v, schema v, organisation 8, node 16, key 32, origin v,
 //                           own seq v, own chain 8, cursor prefix, sent at v, parked v, conflicts v,
 //                           software text, extras
-//   4     welcome           protocol v, schema v, node 16, name text, origin v, accepted seq v,
-//                           accepted chain 8, end prefix, hello sent at v, received at v, sent at v, root,
-//                           mode 1, extras
+//   4     welcome           protocol v, schema v, node 16, origin v, repeats 1 (1: as the hello said, so the next
+//                           three are not there), accepted seq v, accepted chain 8, end prefix,
+//                           received at v, sent at v zigzag, minus received at, root, mode 1, extras
 //   5     refuse            code v, sentence text, retry after seconds v (0: not said)
 //   6     changes           form 1: 0 plain, 1 the rest is one zstd frame; then:
 //                           first position v, end prefix, number of entries v, then each entry
@@ -22,7 +22,7 @@ import Causality
 //   10    digestResult      equal 1: 0 or 1, prefix
 //   11    ping              nonce 8
 //   12    pong              nonce 8
-//   13    bye               reason text
+//   13    bye               reason 1: 0 other, then text; 1 done; 2 stopping; 3 again
 //   14    ask               kind v, length v, payload
 //   15    answer            length v, payload
 //
@@ -120,7 +120,8 @@ package final class SyncMessageCodec {
             writer.sized(answer.payload)
         case .bye(let reason):
             type = .bye
-            writer.text(reason, max: limits.sentenceBytesMax)
+            writer.byte(Farewell.number(of: reason))
+            if Farewell.number(of: reason) == 0 { writer.text(reason, max: limits.sentenceBytesMax) }
         }
         return FramedMessage(type: type.rawValue, payload: writer.bytes)
     }
@@ -297,7 +298,7 @@ extension ByteWriter {
         varint(UInt64(hello.protocolMin))
         varint(UInt64(hello.protocolMax))
         varint(UInt64(hello.schemaVersion))
-        raw(hello.organisation.bytes)
+        fixed64(hello.organisationPrefix)
         raw(hello.node.bytes)
         raw(hello.key.bytes)
         varint(UInt64(hello.origin.rawValue))
@@ -315,14 +316,15 @@ extension ByteWriter {
         varint(UInt64(welcome.protocolVersion))
         varint(UInt64(welcome.schemaVersion))
         raw(welcome.node.bytes)
-        text(welcome.name, max: limits.nameBytesMax)
         varint(UInt64(welcome.origin.rawValue))
-        varint(welcome.acceptedSeq)
-        fixed64(welcome.acceptedChain)
-        write(welcome.end)
-        varint(welcome.helloSentAtMilliseconds)
+        byte(welcome.repeatsHello ? 1 : 0)
+        if !welcome.repeatsHello {
+            varint(welcome.acceptedSeq)
+            fixed64(welcome.acceptedChain)
+            write(welcome.end)
+        }
         varint(welcome.receivedAtMilliseconds)
-        varint(welcome.sentAtMilliseconds)
+        zigzag(Int64(bitPattern: welcome.sentAtMilliseconds &- welcome.receivedAtMilliseconds))
         write(welcome.root)
         byte(welcome.mode.rawValue)
         write(welcome.extras)
@@ -375,10 +377,18 @@ extension ByteReader {
         case .digestResult: .digestResult(isEqual: try flag(), at: try prefix())
         case .ping: .ping(nonce: try fixed64())
         case .pong: .pong(nonce: try fixed64())
-        case .bye: .bye(reason: try text(max: limits.sentenceBytesMax))
+        case .bye: .bye(reason: try farewell(limits))
         case .ask: .ask(SyncQuestion(kind: try number16(), payload: [UInt8](try sized(max: remaining))))
         case .answer: .answer(SyncAnswer(payload: [UInt8](try sized(max: remaining))))
         }
+    }
+
+    private mutating func farewell(_ limits: SyncLimits) throws(MalformedBytes) -> String {
+        let start = offset
+        let number = try byte()
+        if number == 0 { return try text(max: limits.sentenceBytesMax) }
+        guard let reason = Farewell.reason(number) else { throw .outOfRange("a farewell of \(number)", offset: start) }
+        return reason
     }
 
     private mutating func number16() throws(MalformedBytes) -> UInt16 {
@@ -506,7 +516,7 @@ extension ByteReader {
         let protocolMax = try number32()
         var hello = Hello(
             schemaVersion: try number32(),
-            organisation: try uniqueID(),
+            organisationPrefix: try fixed64(),
             node: try uniqueID(),
             key: try key(),
             origin: try origin(),
@@ -526,19 +536,31 @@ extension ByteReader {
 
     private mutating func welcome(_ limits: SyncLimits) throws(MalformedBytes) -> Welcome {
         let protocolVersion = try number32()
+        let schemaVersion = try number32()
+        let node = try uniqueID()
+        let origin = try origin()
+        let repeatsHello = try flag()
+        let acceptedSeq = repeatsHello ? 0 : try varint()
+        let acceptedChain = repeatsHello ? 0 : try fixed64()
+        let end = repeatsHello ? .empty : try prefix()
+        let receivedAt = try milliseconds()
+        let timesStart = offset
+        let sentAt = receivedAt &+ UInt64(bitPattern: try zigzag())
+        guard sentAt <= HybridTimestamp.millisecondsMax else {
+            throw .outOfRange("a time of \(sentAt) milliseconds", offset: timesStart)
+        }
         var welcome = Welcome(
-            schemaVersion: try number32(),
-            node: try uniqueID(),
-            name: try text(max: limits.nameBytesMax),
-            origin: try origin(),
-            acceptedSeq: try varint(),
-            acceptedChain: try fixed64(),
-            end: try prefix(),
-            helloSentAtMilliseconds: try milliseconds(),
-            receivedAtMilliseconds: try milliseconds(),
-            sentAtMilliseconds: try milliseconds(),
+            schemaVersion: schemaVersion,
+            node: node,
+            origin: origin,
+            acceptedSeq: acceptedSeq,
+            acceptedChain: acceptedChain,
+            end: end,
+            receivedAtMilliseconds: receivedAt,
+            sentAtMilliseconds: sentAt,
             root: try root()
         )
+        welcome.repeatsHello = repeatsHello
         welcome.protocolVersion = protocolVersion
         let start = offset
         let mode = try byte()

@@ -12,6 +12,9 @@ package struct UniqueID: Hashable, Comparable, Sendable {
         self.bytes = bytes
     }
 
+    /// The first 8 bytes.
+    package var prefix: UInt64 { bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) } }
+
     package static func < (left: UniqueID, right: UniqueID) -> Bool {
         left.bytes.lexicographicallyPrecedes(right.bytes)
     }
@@ -161,7 +164,8 @@ package struct Hello: Hashable, Sendable {
     package var protocolMin: UInt32 = SyncProtocolVersion.lowest
     package var protocolMax: UInt32 = SyncProtocolVersion.highest
     package var schemaVersion: UInt32
-    package var organisation: UniqueID
+    /// The first 8 bytes of its organisation: enough to notice a wrong address.
+    package var organisationPrefix: UInt64
     package var node: UniqueID
     package var key: Key256
     package var origin: Origin
@@ -175,14 +179,14 @@ package struct Hello: Hashable, Sendable {
     package var sentAtMilliseconds: UInt64
     package var parked: UInt64
     package var conflicts: UInt64
-    /// Name and version of the program.
+    /// Name and version of the program; empty when the hub has heard it before.
     package var software: String
     /// What later versions added.
     package var extras = SyncExtras()
 
     package init(
         schemaVersion: UInt32,
-        organisation: UniqueID,
+        organisationPrefix: UInt64,
         node: UniqueID,
         key: Key256,
         origin: Origin,
@@ -195,7 +199,7 @@ package struct Hello: Hashable, Sendable {
         software: String
     ) {
         self.schemaVersion = schemaVersion
-        self.organisation = organisation
+        self.organisationPrefix = organisationPrefix
         self.node = node
         self.key = key
         self.origin = origin
@@ -227,16 +231,16 @@ package struct Welcome: Hashable, Sendable {
     package var protocolVersion: UInt32 = SyncProtocolVersion.highest
     package var schemaVersion: UInt32
     package var node: UniqueID
-    package var name: String
     package var origin: Origin
+    /// Whether ``acceptedSeq``, ``acceptedChain`` and ``end`` are what the hello said of them. They are not sent
+    /// then; the session fills them in, and nobody else needs to look.
+    package var repeatsHello = false
     /// How much of the child's own work is durable here.
     package var acceptedSeq: UInt64
     /// The first 8 bytes of the child's chain at ``acceptedSeq``, as the hub has it.
     package var acceptedChain: UInt64
     /// The whole log of the hub.
     package var end: LogPrefix
-    /// The child's own ``Hello/sentAtMilliseconds``, sent back.
-    package var helloSentAtMilliseconds: UInt64
     /// The hub's wall clock when the hello arrived.
     package var receivedAtMilliseconds: UInt64
     /// The hub's wall clock when it sent this.
@@ -251,24 +255,20 @@ package struct Welcome: Hashable, Sendable {
     package init(
         schemaVersion: UInt32,
         node: UniqueID,
-        name: String,
         origin: Origin,
         acceptedSeq: UInt64,
         acceptedChain: UInt64,
         end: LogPrefix,
-        helloSentAtMilliseconds: UInt64,
         receivedAtMilliseconds: UInt64,
         sentAtMilliseconds: UInt64,
         root: DatabaseRoot?
     ) {
         self.schemaVersion = schemaVersion
         self.node = node
-        self.name = name
         self.origin = origin
         self.acceptedSeq = acceptedSeq
         self.acceptedChain = acceptedChain
         self.end = end
-        self.helloSentAtMilliseconds = helloSentAtMilliseconds
         self.receivedAtMilliseconds = receivedAtMilliseconds
         self.sentAtMilliseconds = sentAtMilliseconds
         self.root = root

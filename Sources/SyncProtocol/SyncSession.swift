@@ -242,15 +242,6 @@ package struct SyncSession: Sendable {
     }
 }
 
-/// The reasons of an orderly goodbye.
-private enum Farewell {
-    static let done = "done"
-    static let stopping = "stopping"
-    /// The child comes back at once, as somebody else.
-    static let again = "again"
-    static let all = [done, stopping, again]
-}
-
 // MARK: - Greeting
 
 extension SyncSession {
@@ -278,9 +269,7 @@ extension SyncSession {
         guard SyncProtocolVersion.common(min: version, max: version) != nil else {
             return close(.noCommonVersion(min: version, max: version))
         }
-        guard welcome.helloSentAtMilliseconds == hello.sentAtMilliseconds else {
-            return close(.unexpected("a welcome to another hello", during: label))
-        }
+        let welcome = welcome.completed(from: hello)
         let hasUnsent = hello.ownSeq > welcome.acceptedSeq || hasGrown
         var stream = Stream(
             peer: SyncPeer(node: welcome.node, origin: welcome.origin),
@@ -320,7 +309,7 @@ extension SyncSession {
             if welcome.root != nil { stream.comparisonsDue = 1 }
         }
         let greeting: [Action] = [
-            .send(.welcome(welcome)), .startTimer(.heartbeat, limits.heartbeat),
+            .send(.welcome(welcome.shortened(for: hello))), .startTimer(.heartbeat, limits.heartbeat),
         ]
         return greeting + advance(stream, .goOn([]))
     }
@@ -802,6 +791,26 @@ extension Welcome {
     /// Whether the hub says with it that it has nothing for the child, and the child nothing for it.
     fileprivate func tellsAll(_ hello: Hello) -> Bool {
         end == hello.cursor && acceptedSeq == hello.ownSeq
+    }
+}
+
+extension Welcome {
+    /// Without what the child has just said itself.
+    fileprivate func shortened(for hello: Hello) -> Welcome {
+        guard acceptedSeq == hello.ownSeq, acceptedChain == hello.ownChain, end == hello.cursor else { return self }
+        var short = self
+        short.repeatsHello = true
+        (short.acceptedSeq, short.acceptedChain, short.end) = (0, 0, .empty)
+        return short
+    }
+
+    /// With what the hub has left out.
+    fileprivate func completed(from hello: Hello) -> Welcome {
+        guard repeatsHello else { return self }
+        var whole = self
+        whole.repeatsHello = false
+        (whole.acceptedSeq, whole.acceptedChain, whole.end) = (hello.ownSeq, hello.ownChain, hello.cursor)
+        return whole
     }
 }
 

@@ -2,7 +2,9 @@ import Causality
 
 /// Why bytes from a peer are no message. Whatever the peer meant, the connection cannot go on.
 package enum SyncWireFailure: Error, Hashable, Sendable {
+    /// Of the payload.
     case frameTooLarge(bytes: UInt64, limit: Int)
+    case frameLength
     case messageTooLarge(bytes: Int, limit: Int)
     case mixedFrames(type: UInt8, after: UInt8)
     case emptyFrame(type: UInt8)
@@ -17,6 +19,9 @@ extension SyncWireFailure: CustomStringConvertible {
         switch self {
         case .frameTooLarge(let bytes, let limit):
             "The peer announced a frame of \(bytes) bytes where at most \(limit) are accepted. "
+                + "Check that a Peyvand node, and nothing else, uses this address and port."
+        case .frameLength:
+            "The peer sent something that is no frame. "
                 + "Check that a Peyvand node, and nothing else, uses this address and port."
         case .messageTooLarge(let bytes, let limit):
             "The peer sent a message of more than \(bytes) bytes where at most \(limit) are accepted. "

@@ -198,6 +198,7 @@ final class Office: Sendable {
             left -= conversation.delivered
             guard end == .reconnecting else {
                 lastTotals.withLock { $0 = conversation.childTotals }
+                lastLine.withLock { $0 = (conversation.bytes, conversation.delivered) }
                 if cutAfter == .max, let end { throw end }
                 return end
             }
@@ -207,6 +208,11 @@ final class Office: Sendable {
 
     /// What the last session has moved.
     let lastTotals = Mutex(SessionTotals())
+
+    /// Bytes and messages of the last session, both directions together.
+    private let lastLine = Mutex((bytes: 0, messages: 0))
+    var lastBytes: Int { lastLine.withLock { $0.bytes } }
+    var lastMessages: Int { lastLine.withLock { $0.messages } }
 
     /// Whether hub and child stand at the same knowledge and have the same root.
     func isProvedEqual(to hub: Office) throws -> Bool {

@@ -143,3 +143,19 @@ struct ReceiptTests {
         #expect(SignedReceipt(payload: [UInt8](repeating: 0, count: 64)) == nil)
     }
 }
+
+@Suite("What a session costs")
+struct SessionCostTests {
+    @Test("A session that finds nothing new takes less than 200 bytes, both directions together")
+    func nothingNew() throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        try branch.add(["name": .text("مریم")])
+        try hub.add(["name": .text("علی")])
+        try branch.sync(with: hub)
+        try branch.sync(with: hub)
+        #expect(branch.lastBytes < 200)
+        // One round trip, then the comparison and the farewell.
+        #expect(branch.lastMessages == 4)
+    }
+}

@@ -124,11 +124,7 @@ final class MemoryStore: SyncStore {
                 return .failure(.refused(Refusal(.unknownCursor, "This place in the log is not known.")))
             }
             let accepted = state.lastSeq(of: hello.origin)
-            var welcome = Welcome.sample(
-                acceptedSeq: accepted,
-                end: end,
-                helloSentAtMilliseconds: hello.sentAtMilliseconds
-            )
+            var welcome = Welcome.sample(acceptedSeq: accepted, end: end)
             if end == hello.cursor, accepted == hello.ownSeq { welcome.root = state.root }
             return .success(welcome)
         }

@@ -27,7 +27,7 @@ extension Hello {
     ) -> Hello {
         Hello(
             schemaVersion: 1,
-            organisation: .sample(1),
+            organisationPrefix: UniqueID.sample(1).prefix,
             node: .sample(17),
             key: .sample(2),
             origin: .child,
@@ -56,18 +56,15 @@ extension Welcome {
     static func sample(
         acceptedSeq: UInt64 = 0,
         end: LogPrefix = .empty,
-        helloSentAtMilliseconds: UInt64 = 1_000,
         root: DatabaseRoot? = nil
     ) -> Welcome {
         Welcome(
             schemaVersion: 1,
             node: .sample(9),
-            name: "tehran-hq",
             origin: .hub,
             acceptedSeq: acceptedSeq,
             acceptedChain: 7,
             end: end,
-            helloSentAtMilliseconds: helloSentAtMilliseconds,
             receivedAtMilliseconds: 5_010,
             sentAtMilliseconds: 5_020,
             root: root

@@ -77,6 +77,8 @@ struct SyncMessageTests {
     func sentenceLimit(extra: Int) throws {
         let limit = SyncLimits.standard.sentenceBytesMax
         var writer = ByteWriter()
+        // In words.
+        writer.byte(0)
         writer.sized([UInt8](repeating: 65, count: limit + extra))
         let framed = FramedMessage(type: MessageType.bye.rawValue, payload: writer.bytes)
         if extra <= 0 {

@@ -182,13 +182,26 @@ struct SyncSessionTests {
         }
     }
 
-    @Test("A welcome to another hello is not believed")
-    func foreignWelcome() {
-        var session = SyncSession(role: .child(isOneShot: false))
-        _ = session.handle(.linkOpened)
-        _ = session.handle(.factsRead(.success(.sample())))
-        let actions = session.handle(received(.welcome(.sample(helloSentAtMilliseconds: 999))))
-        #expect(closing(actions) != nil)
+    @Test("A hub that knows just what the child has said does not repeat it")
+    func shortWelcome() {
+        let hello = Hello.sample(ownSeq: 4, cursor: .sample(9))
+        let welcome = Welcome.sample(acceptedSeq: 4, end: .sample(9), root: .sample)
+        var hub = SyncSession(role: .hub)
+        _ = hub.handle(.linkOpened)
+        _ = hub.handle(received(.hello(hello)))
+        guard case .send(.welcome(let short))? = hub.handle(.welcomeDecided(.success(welcome))).first else {
+            Issue.record("No welcome")
+            return
+        }
+        #expect(short.repeatsHello && short.end == .empty)
+        var child = SyncSession(role: .child(isOneShot: false))
+        _ = child.handle(.linkOpened)
+        _ = child.handle(.factsRead(.success(hello)))
+        guard case .adoptWelcome(let whole, _)? = child.handle(received(.welcome(short))).first else {
+            Issue.record("Not adopted")
+            return
+        }
+        #expect(whole == welcome)
     }
 
     @Test("The clock is measured with four timestamps before anything moves")
@@ -210,7 +223,7 @@ struct SyncSessionTests {
         var session = SyncSession(role: .child(isOneShot: false))
         _ = session.handle(.linkOpened)
         _ = session.handle(.factsRead(.success(.sample(sentAtMilliseconds: .max))))
-        var welcome = Welcome.sample(helloSentAtMilliseconds: .max)
+        var welcome = Welcome.sample()
         welcome.receivedAtMilliseconds = 0
         welcome.sentAtMilliseconds = .max
         let actions = session.handle(.received(.welcome(welcome), atMilliseconds: 0))

@@ -308,7 +308,7 @@ struct SyncServerTests {
             .bind(host: "127.0.0.1", port: 0) { ByteChannel.prepare($0) }
         let port = listener.channel.localAddress?.port ?? 0
         let hub = Task {
-            var welcome = Welcome.sample(helloSentAtMilliseconds: 1_700_000_000_000)
+            var welcome = Welcome.sample()
             welcome.end = .sample(50)
             let bytes = SyncMessageCodec().encode(.welcome(welcome)).frames()
             try await listener.serveAll { connection in

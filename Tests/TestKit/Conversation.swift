@@ -15,7 +15,10 @@ package struct Conversation {
     private var sides: [Side]
     /// Messages that have arrived so far.
     package private(set) var delivered = 0
+    /// Bytes that both sides have put on the line.
+    package private(set) var bytes = 0
     private let deliveredMax: Int
+    private let limits: SyncLimits
 
     package init(
         child: any SyncStore,
@@ -28,6 +31,7 @@ package struct Conversation {
             Side(session: SyncSession(role: .hub, limits: limits), store: hub),
         ]
         self.deliveredMax = deliveredMax
+        self.limits = limits
     }
 
     /// What the child says it has moved.
@@ -82,7 +86,12 @@ package struct Conversation {
         var event: SyncSession.Event?
         switch action {
         case .send(let message):
-            sides[1 - index].inbox.append(sides[index].codec.encode(message))
+            let framed = sides[index].codec.encode(message)
+            for index in 0..<framed.frameCount(limits: limits) {
+                let frame = framed.frame(index, limits: limits)
+                bytes += frame.header.count + frame.payload.count
+            }
+            sides[1 - index].inbox.append(framed)
         case .readFacts:
             event = .factsRead(result { () throws(SyncStoreFailure) in try store.childFacts() })
         case .adoptWelcome(let welcome, let clock):
