@@ -171,7 +171,7 @@ private struct SnapshotSelects {
 }
 
 /// Every table's second column; the first that a birth carries.
-private let createdAtColumn = 1
+let createdAtColumn = 1
 
 extension String {
     /// Text of another program, which SQLite does not check: what is not UTF-8 becomes U+FFFD, three bytes for

@@ -4,46 +4,67 @@ import SyncProtocol
 
 /// A change set that has arrived: decompressed, validated, and ready for the writer.
 ///
-/// Made outside the writer's turn. Keeps the bytes that its reader looks at.
+/// Made outside the writer's turn. Keeps the bytes that its reader looks at: small ones in memory, large ones in a
+/// file without a name, so that they take no more memory than the system has to spare.
 final class IncomingChangeSet {
     let time: HybridTimestamp
     let reader: ChangeSetReader
     /// What the log will keep.
-    let body: [UInt8]
-    let content: UnsafeRawBufferPointer
-    private let storage: UnsafeMutableRawBufferPointer
+    let body: StoredBody
+    var content: UnsafeRawBufferPointer { storage.bytes }
+    private let storage: ContentStorage
 
+    /// Contents up to this size are kept in memory.
+    static let memoryBytesMax = 4 << 20
+
+    /// - Parameter scratch: The directory for large contents.
     /// - Throws: ``Refusal`` when the bytes are not a change set, or hold what no node of ours would write.
-    init(
+    convenience init(
         time: HybridTimestamp,
         body: ChangeBody,
         schema: Schema,
         compressor: ZstdCompressor,
-        decompressor: ZstdDecompressor
+        decompressor: ZstdDecompressor,
+        scratch: String
     ) throws {
-        var content = body.bytes
         if body.isCompressed {
-            do {
-                content = try body.bytes.withUnsafeBytes { bytes in
-                    try decompressor.decompress(bytes, sizeMax: ChangeSet.contentBytesMax)
-                }
-            } catch {
-                throw Refusal(.invalidChange, "\(error)")
+            let storage = try body.bytes.withUnsafeBytes {
+                try ContentStorage(decompressing: $0, decompressor, scratch: scratch)
             }
-            self.body = body.bytes
+            try self.init(time: time, body: .bytes(body.bytes), storage: storage, schema: schema)
         } else {
-            let frame = compressor.compress(content)
-            self.body = frame.count < content.count ? frame : content
+            let frame = compressor.compress(body.bytes)
+            try self.init(
+                time: time,
+                body: .bytes(frame.count < body.bytes.count ? frame : body.bytes),
+                storage: ContentStorage(copying: body.bytes),
+                schema: schema
+            )
         }
-        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: max(content.count, 1), alignment: 8)
-        content.withUnsafeBytes { storage.copyMemory(from: $0) }
-        self.storage = storage
-        self.content = UnsafeRawBufferPointer(rebasing: storage[0..<content.count])
+    }
+
+    /// A change set whose body came in parts.
+    convenience init(
+        time: HybridTimestamp,
+        file: MappedFile,
+        schema: Schema,
+        decompressor: ZstdDecompressor,
+        scratch: String
+    ) throws {
+        let isCompressed = file.bytes.first == Replica.zstdFirstByte
+        let storage =
+            isCompressed
+            ? try ContentStorage(decompressing: file.bytes, decompressor, scratch: scratch) : ContentStorage(file)
+        try self.init(time: time, body: .file(file), storage: storage, schema: schema)
+    }
+
+    private init(time: HybridTimestamp, body: StoredBody, storage: ContentStorage, schema: Schema) throws {
         self.time = time
+        self.body = body
+        self.storage = storage
         do {
-            reader = try ChangeSetReader(self.content)
+            reader = try ChangeSetReader(storage.bytes)
         } catch {
-            storage.deallocate()
             throw Refusal(.invalidChange, error.description)
         }
         for block in reader.blocks {
@@ -51,8 +72,6 @@ final class IncomingChangeSet {
             try table.checkTypes(of: block, in: "Change set \(reader.header.id)")
         }
     }
-
-    deinit { storage.deallocate() }
 }
 
 extension TableDescription {
@@ -73,4 +92,53 @@ extension TableDescription {
             }
         }
     }
+}
+
+/// A body on its way into the log.
+enum StoredBody {
+    case bytes([UInt8])
+    case file(MappedFile)
+}
+
+/// The bytes that a reader looks at, wherever they are.
+final class ContentStorage {
+    let bytes: UnsafeRawBufferPointer
+    private let memory: UnsafeMutableRawBufferPointer?
+    private let file: MappedFile?
+
+    init(copying content: [UInt8]) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(content.count, 1), alignment: 8)
+        content.withUnsafeBytes { memory.copyMemory(from: $0) }
+        self.memory = memory
+        file = nil
+        bytes = UnsafeRawBufferPointer(rebasing: memory[0..<content.count])
+    }
+
+    init(_ file: MappedFile) {
+        self.file = file
+        memory = nil
+        bytes = file.bytes
+    }
+
+    convenience init(
+        decompressing frame: UnsafeRawBufferPointer,
+        _ decompressor: ZstdDecompressor,
+        scratch: String
+    ) throws {
+        do {
+            let size = try decompressor.announcedSize(of: frame, sizeMax: ChangeSet.contentBytesMax)
+            if size <= IncomingChangeSet.memoryBytesMax {
+                self.init(copying: try decompressor.decompress(frame, sizeMax: size))
+            } else {
+                let file = try MappedFile(scratchIn: scratch, byteCount: size) {
+                    try decompressor.decompress(frame, into: $0)
+                }
+                self.init(file)
+            }
+        } catch let failure as ZstdFailure {
+            throw Refusal(.invalidChange, "\(failure)")
+        }
+    }
+
+    deinit { memory?.deallocate() }
 }

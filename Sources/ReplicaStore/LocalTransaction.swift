@@ -11,6 +11,7 @@ package final class LocalTransaction {
     private let arena: FieldArena
     private var draft = ChangeDraft()
     private var time: HybridTimestamp?
+    private var isImport = false
     private var nextIdentifiers: [Int: Int64] = [:]
     /// Per table number, the row that was last seen to live: rows written one after the other often name the same.
     private var lastSeenAlive: [Int: Int64] = [:]
@@ -35,6 +36,7 @@ package final class LocalTransaction {
     func finish() throws -> UInt64? {
         guard let time, !draft.isEmpty else { return nil }
         try writer.appendOwn(draft, time: time)
+        if isImport { try writer.noteImport() }
         return writer.end.position
     }
 
@@ -93,6 +95,40 @@ package final class LocalTransaction {
         id: RowID,
         _ values: [String: FieldValue]
     ) throws -> Bool {
+        try update(tableName, id: id, values) { _, _ in true }.isChanged
+    }
+
+    /// Notes that what this transaction writes comes from a file.
+    package func markAsImport() { isImport = true }
+
+    /// Writes what a file says of a row that is here, but no field that was edited since an import wrote it.
+    ///
+    /// A field may be written as long as its present value came from a file: its stamp is the one of the row's birth,
+    /// external key included, or that of another import of this node. So the same file again changes nothing, and a
+    /// new one changes what it is newer in, except where somebody here knew better.
+    ///
+    /// - Returns: Whether anything changed, and how many fields the file would have changed but for that.
+    package func updateFromFile(
+        _ tableName: String,
+        id: RowID,
+        _ values: [String: FieldValue]
+    ) throws -> (isChanged: Bool, kept: Int) {
+        let key = try table(tableName).column(named: "externalKey")?.number
+        return try update(tableName, id: id, values) { column, clock in
+            let stamp = clock.stamp(ofColumn: column)
+            let birth = clock.stamp(ofColumn: createdAtColumn)
+            if stamp == .zero || stamp.origin == writer.node.origin && stamp.time == time { return true }
+            if stamp == birth, key.map({ clock.stamp(ofColumn: $0) == birth }) ?? true { return true }
+            return try writer.isImport(stamp)
+        }
+    }
+
+    private func update(
+        _ tableName: String,
+        id: RowID,
+        _ values: [String: FieldValue],
+        mayWrite: (Int, RowClock) throws -> Bool
+    ) throws -> (isChanged: Bool, kept: Int) {
         let table = try table(tableName)
         var given: [Int: FieldValue] = [:]
         for (name, value) in values {
@@ -101,25 +137,34 @@ package final class LocalTransaction {
             given[column.number] = value
         }
         let merge = try writer.merge(of: table)
-        let present: [FieldValue]? = try merge.live.readRow(id: id.rawValue) { row in
-            table.columns.map { FieldValue(row.field($0.number)) }
+        let row: (values: [FieldValue], clock: RowClock)? = try merge.live.readRow(id: id.rawValue) { row in
+            (
+                table.columns.map { FieldValue(row.field($0.number)) },
+                try merge.clock(in: row, at: table.columns.count, id: id.rawValue)
+            )
         }
-        guard let present else {
+        guard let (present, clock) = row else {
             throw try merge.graveyard.contains(id: id.rawValue)
                 ? StoreFailure.deletedRow(table: table.name, id: id)
                 : StoreFailure.unknownRow(table: table.name, id: id)
         }
         var changed = ColumnMask()
+        var kept = 0
         for (number, value) in given where !value.isStoredAs(present[number]) {
-            changed.formUnion(ColumnMask(column: number))
+            if try mayWrite(number, clock) {
+                changed.formUnion(ColumnMask(column: number))
+            } else {
+                kept += 1
+                given[number] = present[number]
+            }
         }
-        guard !changed.isEmpty else { return false }
+        guard !changed.isEmpty else { return (false, kept) }
         let columns = table.completed(changed)
         var written: [FieldValue] = []
         for column in columns.numbers { written.append(given[column] ?? present[column]) }
         let change = RowChange(id: id, operation: .update, columns: columns, values: written)
         try apply(change, to: table, stamp: stamp())
-        return true
+        return (true, kept)
     }
 
     /// Deletes a row: it goes to the graveyard, from where it can be restored.

@@ -34,7 +34,7 @@ struct Migrations {
 
 /// The local tables that came with format 2, each by the concern that it serves.
 enum Format2 {
-    static let steps = [log, facts, refusals, stampings, receipts]
+    static let steps = [log, facts, refusals, stampings, receipts, imports]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.
     private static let refusals = """
@@ -72,11 +72,31 @@ enum Format2 {
         ) WITHOUT ROWID;
         """
 
-    /// The greatest time of a log up to each position: what a context that names the position has seen.
+    /// The greatest time of a log up to each position: what a context that names the position has seen. The body is
+    /// the last column, so that a large one can be written in pieces: keep it the last.
     private static let log = """
-        ALTER TABLE log ADD COLUMN timeMax INTEGER NOT NULL DEFAULT 0;
-        UPDATE log SET timeMax = running.timeMax
-        FROM (SELECT position, max(time) OVER (ORDER BY position) AS timeMax FROM log) AS running
-        WHERE log.position = running.position;
+        ALTER TABLE log RENAME TO logOfFormat1;
+        DROP INDEX logByOrigin;
+        DROP INDEX logByTime;
+        CREATE TABLE log(
+            position INTEGER PRIMARY KEY,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            time INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            chain BLOB NOT NULL,
+            digest INTEGER NOT NULL,
+            hubPosition INTEGER,
+            timeMax INTEGER NOT NULL,
+            body BLOB
+        );
+        INSERT INTO log SELECT log1.position, origin, seq, time, rows, chain, digest, hubPosition, timeMax, body
+        FROM logOfFormat1 AS log1
+        JOIN (SELECT position, max(time) OVER (ORDER BY position) AS timeMax FROM logOfFormat1) AS running
+            ON running.position = log1.position
+        ORDER BY log1.position;
+        DROP TABLE logOfFormat1;
+        CREATE UNIQUE INDEX logByOrigin ON log(origin, seq);
+        CREATE UNIQUE INDEX logByTime ON log(origin, time);
         """
 }

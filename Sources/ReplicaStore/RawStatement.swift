@@ -58,6 +58,9 @@ final class RawStatement {
         }
     }
 
+    /// Binds so many zero bytes, to be written over in pieces. Costs no memory if the column is the table's last.
+    func bind(_ index: Int, zeroBytes count: Int) { sqlite3_bind_zeroblob(pointer, Int32(index), Int32(count)) }
+
     func bind(_ index: Int, text: String) {
         sqlite3_bind_text(pointer, Int32(index), text, Int32(text.utf8.count), sqliteTransient)
     }

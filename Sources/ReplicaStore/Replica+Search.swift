@@ -18,12 +18,17 @@ extension Replica {
     ]
     /// What is followed in one transaction, so that others need not wait long.
     private static let changeSetsPerPiece = 1000
-    private static let customersPerPiece = 2000
 
     /// Finds customers whose words begin with the words of a text, best first; when there are none, customers in
     /// whose names the text stands anywhere.
-    package func findCustomers(_ text: String, limit: Int) throws -> [RowID] {
-        try followLogForSearch()
+    ///
+    /// - Parameter progress: Told how many customers were indexed so far, when much was written since the last search.
+    package func findCustomers(
+        _ text: String,
+        limit: Int,
+        progress: (Int) throws -> Void = { _ in }
+    ) throws -> [RowID] {
+        try followLogForSearch(progress: progress)
         let words = PersianText.key(text).split(separator: " ").map { "\"\($0)\"*" }
         guard !words.isEmpty else { return [] }
         return try read { reader in
@@ -49,17 +54,27 @@ extension Replica {
     ///
     /// - Returns: Whether it is there.
     @discardableResult
-    package func followLogForSearch(piecesMax: Int = .max) throws -> Bool {
+    package func followLogForSearch(
+        piecesMax: Int = .max,
+        progress: (Int) throws -> Void = { _ in }
+    ) throws -> Bool {
         try sealForeignWrites()
+        var indexed = 0
         for _ in 0..<piecesMax {
+            if indexed > 0 { try progress(indexed) }
             let isDone = try withWriter { writer in
                 guard var reached = try SearchPosition.read(writer.db), reached.position < writer.end.position else {
+                    writer.searchedContent = nil
                     return true
                 }
-                try writer.transaction {
-                    try followLog(writer, from: &reached)
+                let start = ContinuousClock.now
+                let count = try writer.transaction {
+                    let count = try followLog(writer, from: &reached, customersMax: searchPace.withLock { $0.units })
                     try reached.save(writer.db)
+                    return count
                 }
+                searchPace.withLock { $0.took(ContinuousClock.now - start, for: count) }
+                indexed += count
                 return false
             }
             if isDone { return true }
@@ -68,23 +83,33 @@ extension Replica {
     }
 
     /// Follows some change sets, or a part of one, until they have touched enough customers.
-    private func followLog(_ writer: ReplicaWriter, from reached: inout SearchPosition) throws {
+    ///
+    /// - Returns: How many.
+    private func followLog(
+        _ writer: ReplicaWriter,
+        from reached: inout SearchPosition,
+        customersMax: Int
+    ) throws -> Int {
         let decompressor = ZstdDecompressor()
         let rows = try Row.fetchCursor(
             writer.db,
-            sql: "SELECT position, body FROM log WHERE position > ? ORDER BY position LIMIT ?",
-            arguments: [Int64(clamping: reached.position), Self.changeSetsPerPiece]
+            sql: """
+                SELECT position, CASE WHEN length(body) <= ? THEN body END, length(body) FROM log
+                WHERE position > ? ORDER BY position LIMIT ?
+                """,
+            arguments: [LogBody.pieceBytes, Int64(clamping: reached.position), Self.changeSetsPerPiece]
         )
         var touched: Set<Int64> = []
-        while touched.count < Self.customersPerPiece, let row = try rows.next() {
+        while touched.count < customersMax, let row = try rows.next() {
             let position = UInt64(bitPattern: row[0] as Int64)
-            let isWhole = try Self.withContent(of: row[1], position: position, decompressor) { reader in
+            let isLarge = (row[2] as Int? ?? 0) > LogBody.pieceBytes
+            let isWhole = try withContent(of: row[1], isLarge: isLarge, position, decompressor, writer) { reader in
                 for block in reader.blocks where block.number == TableDescription.customer.number {
                     // Rows come by identifier, so the last one tells where to go on.
                     var cursor = block.makeCursor()
                     while cursor.advance() {
                         guard cursor.id > reached.customer else { continue }
-                        guard touched.count < Self.customersPerPiece else { return false }
+                        guard touched.count < customersMax else { return false }
                         touched.insert(cursor.id)
                         reached.customer = cursor.id
                     }
@@ -95,6 +120,7 @@ extension Replica {
             reached = SearchPosition(position: position, customer: 0)
         }
         for id in touched.sorted() { try index(id, writer) }
+        return touched.count
     }
 
     private func index(_ id: Int64, _ writer: ReplicaWriter) throws {
@@ -111,6 +137,34 @@ extension Replica {
         let names = (0..<4).compactMap { row[$0] as String? }
         try db.cachedStatement(sql: "INSERT INTO customerSearchJoined(rowid, joined) VALUES (?, ?)")
             .execute(arguments: [id, names.map(PersianText.joined).joined(separator: " ")])
+    }
+
+    /// Reads the change set in a log row. A large one, which takes many pieces to follow, stays open until then.
+    private func withContent<Result>(
+        of body: Data?,
+        isLarge: Bool,
+        _ position: UInt64,
+        _ decompressor: ZstdDecompressor,
+        _ writer: ReplicaWriter,
+        _ read: (ChangeSetReader) throws -> Result
+    ) throws -> Result {
+        guard isLarge else {
+            writer.searchedContent = nil
+            return try Self.withContent(of: body, position: position, decompressor, read)
+        }
+        do {
+            if writer.searchedContent?.position != position {
+                let log = try LogBody(at: Int64(bitPattern: position), writer.db)
+                let content = try log.content(decompressor, scratch: spool.directory)
+                writer.searchedContent = (position, content, try ChangeSetReader(content.bytes))
+            }
+        } catch let failure as ChangeSetFailure {
+            throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
+        } catch let refusal as Refusal {
+            throw StoreFailure.damagedLog(position: position, reason: refusal.sentence)
+        }
+        guard let open = writer.searchedContent else { preconditionFailure("It was opened just now") }
+        return try read(open.reader)
     }
 
     /// Reads the change set in a log row.

@@ -221,8 +221,13 @@ extension Replica: SyncStore {
             try self.pool.read { db in
                 let cursor = try Row.fetchCursor(
                     db,
-                    sql: "SELECT position, origin, seq, time, rows, digest, body FROM log WHERE \(condition)",
-                    arguments: arguments
+                    // A body that is too large for the batch is not even read.
+                    sql: """
+                        SELECT position, origin, seq, time, rows, digest,
+                            CASE WHEN length(body) <= ? THEN body END, length(body)
+                        FROM log WHERE \(condition)
+                        """,
+                    arguments: [bytesMax] + arguments
                 )
                 let decompressor = ZstdDecompressor()
                 var entries: [ChangeEntry] = []
@@ -244,16 +249,23 @@ extension Replica: SyncStore {
                             .stub(ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64)))
                         )
                     } else {
-                        let body = try Self.body(of: row, position: position, decompressor)
-                        if bytes + body.bytes.count > bytesMax, !entries.isEmpty {
-                            isAtEnd = false
-                            break
-                        }
-                        bytes += body.bytes.count
                         guard let time = HybridTimestamp(packed: UInt64(bitPattern: row[3] as Int64)) else {
                             throw StoreFailure.damagedLog(position: position, reason: "It has no time.")
                         }
-                        entries.append(.changeSet(time: time, body: body))
+                        if let count = row[7] as Int?, count > bytesMax {
+                            isAtEnd = false
+                            guard entries.isEmpty else { break }
+                            let id = ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64))
+                            entries.append(.large(time: time, try Self.largeBody(id, at: row[0], db)))
+                        } else {
+                            let body = try Self.body(of: row, position: position, bytesMax: bytesMax, decompressor)
+                            if bytes + body.bytes.count > bytesMax, !entries.isEmpty {
+                                isAtEnd = false
+                                break
+                            }
+                            bytes += body.bytes.count
+                            entries.append(.changeSet(time: time, body: body))
+                        }
                         changeSets += 1
                         rows += row[4] as Int
                     }
@@ -261,6 +273,7 @@ extension Replica: SyncStore {
                     if reader != nil {
                         end = LogPrefix(position: position, digest: UInt64(bitPattern: row[5] as Int64))
                     }
+                    if case .large? = entries.last { break }
                 }
                 return OutgoingBatch(
                     batch: ChangeBatch(firstPosition: first, entries: entries, end: end),
@@ -275,6 +288,7 @@ extension Replica: SyncStore {
     private static func body(
         of row: Row,
         position: UInt64,
+        bytesMax: Int,
         _ decompressor: ZstdDecompressor
     ) throws -> ChangeBody {
         guard let data = row[6] as Data?, let first = data.first else {
@@ -291,74 +305,14 @@ extension Replica: SyncStore {
             }
         }
         // What compresses very well may be too large to go plain.
-        return content.count <= SyncLimits.standard.batchBytesMax / 2
+        return content.count <= min(bytesMax, SyncLimits.standard.batchBytesMax / 2)
             ? ChangeBody(isCompressed: false, bytes: content) : ChangeBody(isCompressed: true, bytes: bytes)
     }
 
     /// A zstd frame begins with 0x28, content with its format.
     static let zstdFirstByte: UInt8 = 0x28
 
-    // MARK: Applying
-
-    /// How many rows are merged in one transaction, so that local users need not wait long.
-    private static let rowsPerTransaction = 20_000
-
-    package func apply(
-        _ batches: [ChangeBatch],
-        from peer: SyncPeer
-    ) throws(SyncStoreFailure) -> ApplyOutcome {
-        try countingRefusals(of: peer.node) {
-            let compressor = ZstdCompressor()
-            let decompressor = ZstdDecompressor()
-            var changeSets = 0
-            var rows = 0
-            var rest = batches[...]
-            while !rest.isEmpty {
-                // Decoded here, outside the writer's turn.
-                var decoded: [(batch: ChangeBatch, sets: [IncomingChangeSet])] = []
-                var decodedRows = 0
-                while let batch = rest.first, decodedRows < Self.rowsPerTransaction {
-                    let sets = try batch.entries.compactMap { entry -> IncomingChangeSet? in
-                        guard case .changeSet(let time, let body) = entry else { return nil }
-                        return try IncomingChangeSet(
-                            time: time,
-                            body: body,
-                            schema: self.schema,
-                            compressor: compressor,
-                            decompressor: decompressor
-                        )
-                    }
-                    decodedRows += sets.reduce(0) { $0 + $1.reader.rowCount }
-                    decoded.append((batch, sets))
-                    rest.removeFirst()
-                }
-                try self.withWriter { writer in
-                    try writer.transaction {
-                        for (batch, sets) in decoded {
-                            let taken =
-                                writer.node.role == .headOffice
-                                ? try writer.takeFromChild(sets, peer: peer)
-                                : try writer.takeFromHub(batch, sets)
-                            changeSets += taken.changeSets
-                            rows += taken.rows
-                        }
-                    }
-                }
-            }
-            let durable = try self.withWriterState { writer -> ApplyOutcome.Durable in
-                if writer.node.role == .branch { return .position(writer.cursor) }
-                let accepted = writer.vector[peer.origin]
-                return .seq(accepted?.seq ?? 0, chain: (accepted?.chain ?? .empty).prefix)
-            }
-            return ApplyOutcome(
-                durable: durable,
-                changeSets: changeSets,
-                rows: rows,
-                conflicts: 0,
-                parked: 0
-            )
-        }
-    }
+    // MARK: Comparing
 
     package func currentRoot(
         at prefix: LogPrefix,

@@ -29,6 +29,12 @@ package final class Replica: Sendable {
     private let currentNode: Mutex<LocalNode>
     /// What sessions have told since it was last written down.
     let contacts = Mutex(ContactNotes())
+    /// When bulk work lets go of the writer.
+    let writerTurn = WriterTurn()
+    /// How many customers are indexed in one turn of the writer.
+    let searchPace = Mutex(WorkPace(unitsMax: 2000))
+    /// How many wait for the writer.
+    private let waiting = Atomic(0)
     /// What this branch is asking its hub.
     let consultation = Mutex<Consultation?>(nil)
 
@@ -252,6 +258,9 @@ package final class Replica: Sendable {
         }
     }
 
+    /// Whether somebody waits for the writer now.
+    var isWriterAwaited: Bool { waiting.load(ordering: .relaxed) > 0 }
+
     /// Looks at what the writer knows, in its turn.
     func withWriterState<Result>(_ body: (ReplicaWriter) -> Result) throws -> Result {
         try pool.writeWithoutTransaction { _ in body(try writer) }
@@ -259,7 +268,9 @@ package final class Replica: Sendable {
 
     /// Runs on the one writer; then checkpoints if it is time, and tells observers if the log has grown.
     func withWriter<Result>(_ body: (ReplicaWriter) throws -> Result) throws -> Result {
-        try pool.writeWithoutTransaction { db in
+        waiting.add(1, ordering: .relaxed)
+        return try pool.writeWithoutTransaction { db in
+            waiting.subtract(1, ordering: .relaxed)
             let writer = try self.writer
             let end = writer.end
             defer {

@@ -32,6 +32,9 @@ final class ReplicaWriter {
     let clockWitnesses = ClockWitnesses()
     lazy var timeLookup = Result { try TimeLookup(db) }
 
+    /// A large change set that the search index is following.
+    var searchedContent: (position: UInt64, content: ContentStorage, reader: ChangeSetReader)?
+
     private var merges: [Int: RowMerge] = [:]
     private let digests: DigestBuckets
     private let compressor = ZstdCompressor()
@@ -217,6 +220,18 @@ final class ReplicaWriter {
         hubPosition: UInt64?,
         body: [UInt8]
     ) throws {
+        try append(id, time: time, rows: rows, chain: chain, hubPosition: hubPosition, body: .bytes(body))
+    }
+
+    /// Appends a change set that was verified and merged.
+    func append(
+        _ id: ChangeSetID,
+        time: HybridTimestamp,
+        rows: Int,
+        chain: ChangeChain,
+        hubPosition: UInt64?,
+        body: StoredBody
+    ) throws {
         let prefix = end.appending(id, chain: chain)
         insertLog.bind(1, prefix.position)
         insertLog.bind(2, Int64(id.origin.rawValue))
@@ -226,9 +241,16 @@ final class ReplicaWriter {
         insertLog.bind(6, blob: chain.bytes)
         insertLog.bind(7, prefix.digest)
         if let hubPosition { insertLog.bind(8, hubPosition) }
-        insertLog.bind(9, blob: body)
         insertLog.bind(10, max(timeMax, time).packed)
-        try insertLog.run()
+        switch body {
+        case .bytes(let bytes):
+            insertLog.bind(9, blob: bytes)
+            try insertLog.run()
+        case .file(let file):
+            insertLog.bind(9, zeroBytes: file.bytes.count)
+            try insertLog.run()
+            try LogBody(at: Int64(bitPattern: prefix.position), isWritable: true, db).write(file.bytes)
+        }
         saveVector.bind(1, Int64(id.origin.rawValue))
         saveVector.bind(2, id.seq)
         saveVector.bind(3, blob: chain.bytes)

@@ -27,6 +27,8 @@ package enum StoreFailure: Error, Sendable {
     case newerReplica(file: Int, software: Int)
     case changeSet(ChangeSetFailure)
     case database(String)
+    /// A large change set that arrives in parts could not be kept.
+    case spool(String)
     case diskFull
 }
 
@@ -70,6 +72,9 @@ extension StoreFailure: CustomStringConvertible {
                 + "Use the newer program that made it."
         case .changeSet(let failure): failure.description
         case .database(let message): message
+        case .spool(let reason):
+            "A large change set could not be taken in parts: \(reason). It is tried again; check the disk if it "
+                + "happens often."
         case .diskFull:
             "The disk is full. Nothing of this change was kept; free some space and try again."
         }

@@ -7,8 +7,8 @@ package struct SyncLimits: Hashable, Sendable {
 
     /// The largest frame on the wire, with its at most 8 bytes of header.
     package var frameBytesMax = 1 << 20
-    /// The largest message over all its frames: the largest change set (64 MiB), and 2 MiB for the rest.
-    package var messageBytesMax = 66 << 20
+    /// The largest message over all its frames: a batch, with what stands beside its bodies.
+    package var messageBytesMax = 2 << 20
     /// The largest frame, and message, from a peer that has not been let in yet.
     package var unauthenticatedBytesMax = 64 << 10
     /// A compressed message above ``ratioFreeBytesMax`` may grow by at most this factor.
@@ -18,8 +18,12 @@ package struct SyncLimits: Hashable, Sendable {
 
     // How far a sender may run ahead of the acknowledgements.
 
-    /// The bytes of bodies in one batch, before compression. A larger change set travels alone.
+    /// The bytes of bodies in one batch, before compression. A larger change set travels in parts.
     package var batchBytesMax = 1 << 20
+    /// The largest part of a change set that does not fit a batch: with its header, one frame.
+    package var partBytesMax = (1 << 20) - 1024
+    /// Parts that are sent and not held yet.
+    package var partsInFlightMax = 4
     /// Change sets and stubs in one batch.
     package var batchEntriesMax = 8192
     /// Batches that are sent and not acknowledged yet, each way.

@@ -25,6 +25,9 @@ import Causality
 //   13    bye               reason 1: 0 other, then text; 1 done; 2 stopping; 3 again
 //   14    ask               kind v, length v, payload
 //   15    answer            length v, payload
+//   16    offer             large body
+//   17    held              bytes v
+//   18    part              offset v, length v, bytes
 //
 //   extras: number v, then each: tag v, length v, bytes; ascending by tag
 //   root:  1 byte, 0 none or 1, then 8, 8, rows v
@@ -32,6 +35,8 @@ import Causality
 //          0 stub                  origin v, seq v
 //          1 plain body            time 8, length v, bytes
 //          2 compressed body       time 8, length v, bytes
+//          3 large body            time 8, large body
+//   large body: origin v, seq v, bytes v, SHA-256 32
 //
 // Messages 1 to 5 are read before both sides know each other's version, so bytes after the last field
 // that is known are ignored there: a newer peer may add fields. All others must end where they end.
@@ -39,7 +44,7 @@ import Causality
 enum MessageType: UInt8, CaseIterable {
     case join = 1
     case joined, hello, welcome, refuse, changes, appliedPosition, appliedSeq, caughtUp, digestResult
-    case ping, pong, bye, ask, answer
+    case ping, pong, bye, ask, answer, offer, held, part
 }
 
 /// One message as bytes, before it is cut into frames.
@@ -89,6 +94,17 @@ package final class SyncMessageCodec {
             writer.varint(UInt64(refusal.retryAfterSeconds ?? 0))
         case .changes(let batch):
             return FramedMessage(type: MessageType.changes.rawValue, payload: encode(batch))
+        case .offer(let body):
+            type = .offer
+            writer.write(body)
+        case .held(let bytes):
+            type = .held
+            writer.varint(bytes)
+        case .part(let offset, let bytes):
+            type = .part
+            writer = ByteWriter(capacity: bytes.count + 16)
+            writer.varint(offset)
+            writer.sized(bytes)
         case .appliedPosition(let prefix):
             type = .appliedPosition
             writer.write(prefix)
@@ -214,6 +230,7 @@ private enum EntryKind {
     static let stub: UInt8 = 0
     static let plain: UInt8 = 1
     static let compressed: UInt8 = 2
+    static let large: UInt8 = 3
     /// Kind, origin and seq of the shortest stub.
     static let bytesMin = 3
 }
@@ -353,8 +370,19 @@ extension ByteWriter {
                 byte(body.isCompressed ? EntryKind.compressed : EntryKind.plain)
                 fixed64(time.packed)
                 sized(body.bytes)
+            case .large(let time, let body):
+                byte(EntryKind.large)
+                fixed64(time.packed)
+                write(body)
             }
         }
+    }
+
+    fileprivate mutating func write(_ body: LargeBody) {
+        varint(UInt64(body.id.origin.rawValue))
+        varint(body.id.seq)
+        varint(UInt64(body.byteCount))
+        raw(body.hash)
     }
 }
 
@@ -370,6 +398,9 @@ extension ByteReader {
         case .welcome: .welcome(try welcome(limits))
         case .refuse: .refuse(try refusal(limits))
         case .changes: .changes(try batch(limits))
+        case .offer: .offer(try largeBody())
+        case .held: .held(try varint())
+        case .part: .part(offset: try varint(), [UInt8](try sized(max: limits.partBytesMax)))
         case .appliedPosition: .appliedPosition(try prefix())
         case .appliedSeq: .appliedSeq(try varint(), chain: try fixed64())
         case .caughtUp:
@@ -595,16 +626,32 @@ extension ByteReader {
         return ChangeBatch(firstPosition: firstPosition, entries: entries, end: end)
     }
 
+    private mutating func timestamp() throws(MalformedBytes) -> HybridTimestamp {
+        let start = offset
+        guard let time = HybridTimestamp(packed: try fixed64()) else { throw .outOfRange("a timestamp", offset: start) }
+        return time
+    }
+
+    private mutating func largeBody() throws(MalformedBytes) -> LargeBody {
+        let id = ChangeSetID(origin: try origin(), seq: try varint())
+        let start = offset
+        let bytes = try varint()
+        guard bytes > 0, bytes <= UInt64(ChangeSet.contentBytesMax) else {
+            throw .outOfRange("a body of \(bytes) bytes", offset: start)
+        }
+        return LargeBody(id: id, byteCount: Int(bytes), hash: [UInt8](try raw(LargeBody.hashByteCount)))
+    }
+
     private mutating func entry() throws(MalformedBytes) -> ChangeEntry {
         let start = offset
         let kind = try byte()
         switch kind {
         case EntryKind.stub:
             return .stub(ChangeSetID(origin: try origin(), seq: try varint()))
+        case EntryKind.large:
+            return .large(time: try timestamp(), try largeBody())
         case EntryKind.plain, EntryKind.compressed:
-            guard let time = HybridTimestamp(packed: try fixed64()) else {
-                throw .outOfRange("a timestamp", offset: start + 1)
-            }
+            let time = try timestamp()
             let bytes = try sized(max: ChangeSet.contentBytesMax)
             return .changeSet(
                 time: time,

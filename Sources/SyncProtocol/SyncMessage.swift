@@ -59,6 +59,12 @@ package enum SyncMessage: Hashable, Sendable {
     case refuse(Refusal)
     /// Either way: a child sends its own work, a hub its log.
     case changes(ChangeBatch)
+    /// Either way: a change set that is larger than a batch comes in parts.
+    case offer(LargeBody)
+    /// In answer to an offer, and after each part: so many of its first bytes are here.
+    case held(UInt64)
+    /// The next bytes of what was offered.
+    case part(offset: UInt64, [UInt8])
     /// Child to hub, after COMMIT: everything up to here is durable at the child.
     case appliedPosition(LogPrefix)
     /// Hub to child, after COMMIT: the child's work up to `seq` is durable at the hub. `chain` is the
@@ -88,6 +94,9 @@ extension SyncMessage {
         case .welcome: "welcome"
         case .refuse: "refuse"
         case .changes: "changes"
+        case .offer: "offer"
+        case .held: "held"
+        case .part: "part"
         case .appliedPosition: "appliedPosition"
         case .appliedSeq: "appliedSeq"
         case .caughtUp: "caughtUp"
@@ -395,6 +404,8 @@ package enum ChangeEntry: Hashable, Sendable {
     /// The receiver's own: it has the body.
     case stub(ChangeSetID)
     case changeSet(time: HybridTimestamp, body: ChangeBody)
+    /// One whose body came, or goes, in parts. Alone in its batch.
+    case large(time: HybridTimestamp, LargeBody)
 }
 
 /// Consecutive change sets: of a hub's log, or of what a child wrote itself.
@@ -421,7 +432,18 @@ package struct ChangeBatch: Hashable, Sendable {
     /// Entries that are not stubs.
     package var changeSetCount: Int {
         entries.reduce(0) { sum, entry in
-            if case .changeSet = entry { sum + 1 } else { sum }
+            switch entry {
+            case .stub: sum
+            case .changeSet, .large: sum + 1
+            }
         }
+    }
+
+    /// The body that came, or goes, in parts.
+    package var largeBody: LargeBody? {
+        for entry in entries {
+            if case .large(_, let body) = entry { return body }
+        }
+        return nil
     }
 }

@@ -82,6 +82,9 @@ package struct SyncSession: Sendable {
         case joinDecided(Result<Joined, SyncStoreFailure>)
         case welcomeDecided(Result<Welcome, SyncStoreFailure>)
         case batchRead(Result<OutgoingBatch, SyncStoreFailure>)
+        case partRead(Result<[UInt8], SyncStoreFailure>)
+        /// So many bytes of the large body that is coming in are here.
+        case spooled(Result<Int, SyncStoreFailure>)
         case applied(Result<ApplyOutcome, SyncStoreFailure>)
         case rootRead(Result<DatabaseRoot?, SyncStoreFailure>)
         /// A commit of whoever lengthened the log. May come at any time and in any number.
@@ -105,6 +108,9 @@ package struct SyncSession: Sendable {
         case decideJoin(Join)
         case decideWelcome(Hello, receivedAtMilliseconds: UInt64)
         case readBatch(ReadRequest)
+        case readPart(PartRequest)
+        case openSpool(LargeBody, from: SyncPeer)
+        case spool([UInt8], at: Int, of: LargeBody, from: SyncPeer)
         case apply([ChangeBatch], from: SyncPeer)
         case readRoot(at: LogPrefix, child: ChangeSetID)
         case record(SyncFact, of: SyncPeer)
@@ -341,6 +347,10 @@ private struct Stream: Hashable, Sendable {
     let mode: SyncMode
     var outgoing: OutgoingWindow
     var incoming: IncomingQueue
+    /// A large change set that is being sent; nothing is sent after it before it is.
+    var upload: Upload?
+    /// A large change set that is coming, or has come in parts and not been named in a batch yet.
+    var download: Download?
     /// At a child: what is being asked, or decided; nothing is sent or accepted meanwhile. At a hub: a
     /// question that is being answered.
     var consultation: Consultation?
@@ -402,16 +412,25 @@ extension SyncSession {
             stream.consultation = nil
             return .goOn([.send(.answer(answer))])
         case .welcomeAdopted(.failure(let failure)), .applied(.failure(let failure)),
-            .stepDecided(.failure(let failure)), .answered(.failure(let failure)):
-            let refusal = Refusal(failure)
+            .stepDecided(.failure(let failure)), .answered(.failure(let failure)), .spooled(.failure(let failure)):
+            let refusal = Refusal(failure, of: role)
             return .end([.send(.refuse(refusal))], Self.outcome(of: failure))
-        case .batchRead(.failure(let failure)), .rootRead(.failure(let failure)):
-            return .end([.send(.refuse(Refusal(failure)))], .storeFailed(failure.description))
+        case .batchRead(.failure(let failure)), .partRead(.failure(let failure)), .rootRead(.failure(let failure)):
+            return .end([.send(.refuse(Refusal(failure, of: role)))], .storeFailed(failure.description))
         case .batchRead(.success(let outgoing)):
             // What was read too late to be sent is read again by the next session.
             if stream.isStopping { return .goOn([]) }
-            let batch = stream.outgoing.readEnded(outgoing)
-            return .goOn(batch.map { [.send(.changes($0))] } ?? [])
+            guard let batch = stream.outgoing.readEnded(outgoing) else { return .goOn([]) }
+            stream.upload = Upload(batch)
+            return .goOn([.send(stream.upload.map { .offer($0.body) } ?? .changes(batch))])
+        case .partRead(.success(let bytes)):
+            guard let offset = stream.upload?.wasRead(bytes.count) else {
+                return .end([], .unexpected(event.label, during: "streaming"))
+            }
+            return .goOn([.send(.part(offset: UInt64(offset), bytes))])
+        case .spooled(.success(let held)):
+            stream.download?.holds(held)
+            return .goOn([.send(.held(UInt64(held)))])
         case .applied(.success(let outcome)):
             return applied(outcome, &stream)
         case .rootRead(.success(let root)):
@@ -447,8 +466,18 @@ extension SyncSession {
 
     private mutating func receive(_ message: SyncMessage, _ stream: inout Stream) -> Step {
         switch (role, message) {
-        case (.hub, .changes) where stream.mode == .consult:
-            return .end([], .unexpected(message.label, during: "a consultation"))
+        case (.hub, .changes), (.hub, .offer), (.hub, .part):
+            guard stream.mode != .consult else { return .end([], .unexpected(message.label, during: "a consultation")) }
+            return take(message, &stream)
+        case (_, .changes), (_, .offer), (_, .part):
+            return take(message, &stream)
+        case (_, .held(let bytes)):
+            guard stream.upload?.peerHolds(Int(clamping: bytes)) == true else {
+                return .end([], .acknowledgedUnknown(bytes))
+            }
+            guard let upload = stream.upload, upload.isHeld else { return .goOn([]) }
+            stream.upload = nil
+            return .goOn([.send(.changes(upload.batch))])
         case (.hub, .ask(let question)):
             guard stream.consultation == nil else { return .end([], .unexpected(message.label, during: "an answer")) }
             stream.consultation = .deciding
@@ -459,9 +488,6 @@ extension SyncSession {
             }
             stream.consultation = .deciding
             return .goOn([.takeAnswer(answer, to: question)])
-        case (_, .changes(let batch)):
-            if let failure = stream.incoming.receive(batch) { return .end([], failure) }
-            return .goOn([])
         case (.hub, .appliedPosition(let prefix)):
             guard let done = stream.outgoing.acknowledge(.position(prefix)) else {
                 return .end([], .acknowledgedUnknown(prefix.position))
@@ -500,6 +526,31 @@ extension SyncSession {
         }
     }
 
+    /// Takes what carries change sets.
+    private func take(_ message: SyncMessage, _ stream: inout Stream) -> Step {
+        switch message {
+        case .offer(let body):
+            guard stream.download == nil else { return .end([], .unexpected(message.label, during: "a change set in parts")) }
+            stream.download = Download(body)
+            return .goOn([.openSpool(body, from: stream.peer)])
+        case .part(let offset, let bytes):
+            guard let body = stream.download?.body,
+                stream.download?.receive(offset: offset, count: bytes.count, limits) == true
+            else { return .end([], .unexpected(message.label, during: "streaming")) }
+            return .goOn([.spool(bytes, at: Int(clamping: offset), of: body, from: stream.peer)])
+        case .changes(let batch):
+            // Nothing overtakes a change set that comes in parts, and none is named that did not come.
+            guard batch.largeBody == stream.download?.body, stream.download?.isHeld ?? true else {
+                return .end([], .unexpected(message.label, during: "a change set in parts"))
+            }
+            stream.download = nil
+            if let failure = stream.incoming.receive(batch) { return .end([], failure) }
+            return .goOn([])
+        default:
+            return .end([], .unexpected(message.label, during: "streaming"))
+        }
+    }
+
     private mutating func count(_ done: (changeSets: Int, rows: Int)) {
         totals.sent.changeSets += done.changeSets
         totals.sent.rows += done.rows
@@ -510,7 +561,7 @@ extension SyncSession {
             let failure = SyncStoreFailure.unavailable(
                 "The store did not take everything it was given. Run `peyvand doctor` on this node."
             )
-            return .end([.send(.refuse(Refusal(failure)))], .storeFailed(failure.description))
+            return .end([.send(.refuse(Refusal(failure, of: role)))], .storeFailed(failure.description))
         }
         totals.received.changeSets += outcome.changeSets
         totals.received.rows += outcome.rows
@@ -607,7 +658,9 @@ extension SyncSession {
         if let batches = stream.incoming.takeForApply() {
             actions.append(.apply(batches, from: stream.peer))
         }
-        if stream.outgoing.canRead, stream.sends(as: role) {
+        if let part = stream.upload?.nextPart(limits) {
+            actions.append(.readPart(part))
+        } else if stream.upload == nil, stream.outgoing.canRead, stream.sends(as: role) {
             stream.outgoing.readStarted()
             actions.append(.readBatch(readRequest(stream)))
         }
@@ -726,7 +779,7 @@ extension SyncSession {
     }
 
     private mutating func refuse(_ failure: SyncStoreFailure) -> [Action] {
-        [.send(.refuse(Refusal(failure)))] + close(Self.outcome(of: failure))
+        [.send(.refuse(Refusal(failure, of: role)))] + close(Self.outcome(of: failure))
     }
 
     private static func outcome(of failure: SyncStoreFailure) -> SyncFailure {
@@ -778,11 +831,13 @@ extension Stream {
 
 extension Refusal {
     /// What the peer is told of a failure of this node's store.
-    fileprivate init(_ failure: SyncStoreFailure) {
+    fileprivate init(_ failure: SyncStoreFailure, of role: SyncSession.Role) {
         switch failure {
         case .refused(let refusal): self = refusal
         case .unavailable(let sentence):
-            self.init(.retryLater, sentence, retryAfterSeconds: 30)
+            // Whoever reads it sits at the other end.
+            let place = role == .hub ? "At head office: " : "At the branch: "
+            self.init(.retryLater, place + sentence, retryAfterSeconds: 30)
         }
     }
 }
@@ -849,6 +904,8 @@ extension SyncSession.Event {
         case .joinDecided: "joinDecided"
         case .welcomeDecided: "welcomeDecided"
         case .batchRead: "batchRead"
+        case .partRead: "partRead"
+        case .spooled: "spooled"
         case .applied: "applied"
         case .rootRead: "rootRead"
         case .logGrew: "logGrew"

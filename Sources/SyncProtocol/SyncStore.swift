@@ -157,8 +157,9 @@ package protocol SyncStore: Sendable {
         receivedAtMilliseconds: UInt64
     ) throws(SyncStoreFailure) -> Welcome
 
-    /// At a child: own change sets after `afterSeq`, in order. A batch ends before it exceeds a maximum, but
-    /// has at least one entry if there is any. `firstPosition` is 0 and `end` empty.
+    /// At a child: own change sets after `afterSeq`, in order. A batch ends before it exceeds a maximum. A change
+    /// set whose body alone exceeds it is ``ChangeEntry/large(time:_:)``, alone in its batch. `firstPosition` is 0
+    /// and `end` empty.
     func readOwn(
         afterSeq: UInt64,
         bytesMax: Int,
@@ -173,6 +174,25 @@ package protocol SyncStore: Sendable {
         bytesMax: Int,
         entriesMax: Int
     ) throws(SyncStoreFailure) -> OutgoingBatch
+
+    /// Reads a part of a large body that ``readOwn(afterSeq:bytesMax:entriesMax:)`` or
+    /// ``readLog(afterPosition:for:bytesMax:entriesMax:)`` has named; at least one byte.
+    func readPart(_ request: PartRequest) throws(SyncStoreFailure) -> [UInt8]
+
+    /// Gets ready to take a large body in parts.
+    ///
+    /// - Returns: How many of its first bytes are here already; all, if the change set itself is held.
+    func openSpool(for body: LargeBody, from peer: SyncPeer) throws(SyncStoreFailure) -> Int
+
+    /// Keeps the next part of a large body. When it is the last one, all of it is checked against its hash.
+    ///
+    /// - Returns: How many of its first bytes are here now.
+    func spool(
+        _ part: [UInt8],
+        at offset: Int,
+        of body: LargeBody,
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> Int
 
     /// Takes batches, in order, in as few transactions as is wise, and returns after the last COMMIT. The
     /// end of the last batch is then durable: that is what the outcome says. What is already held is

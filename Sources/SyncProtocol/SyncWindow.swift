@@ -129,8 +129,8 @@ struct IncomingQueue: Hashable, Sendable {
         guard !batch.entries.isEmpty else { return .unexpected("an empty batch", during: "streaming") }
         let changeSets = batch.changeSetCount
         let bodyBytes = batch.bodyBytes
-        guard bodyBytes <= limits.batchBytesMax || batch.entries.count == 1,
-            batch.entries.count <= limits.batchEntriesMax
+        guard bodyBytes <= limits.batchBytesMax, batch.entries.count <= limits.batchEntriesMax,
+            batch.largeBody == nil || batch.entries.count == 1
         else {
             return .batchTooLarge(changeSets: changeSets, bytes: bodyBytes)
         }

@@ -74,26 +74,37 @@ package final class ZstdDecompressor {
         _ frame: UnsafeRawBufferPointer,
         sizeMax: Int
     ) throws(ZstdFailure) -> [UInt8] {
+        let size = try announcedSize(of: frame, sizeMax: sizeMax)
+        var failure: ZstdFailure?
+        let bytes = [UInt8](unsafeUninitializedCapacity: size) { output, count in
+            let output = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(output)[0..<size])
+            do throws(ZstdFailure) {
+                try decompress(frame, into: output)
+                count = size
+            } catch {
+                failure = error
+            }
+        }
+        if let failure { throw failure }
+        return bytes
+    }
+
+    /// The size that a frame announces, at most `sizeMax`. Nothing is decompressed.
+    package func announcedSize(of frame: UnsafeRawBufferPointer, sizeMax: Int) throws(ZstdFailure) -> Int {
         let announced = ZSTD_getFrameContentSize(frame.baseAddress, frame.count)
         if announced == UInt64.max - 1 { throw .notAFrame }
         if announced == UInt64.max { throw .sizeUnknown }
         guard announced <= UInt64(sizeMax) else { throw .tooLarge(announced, limit: sizeMax) }
-        let size = Int(announced)
-        var result = 0
-        let bytes = [UInt8](unsafeUninitializedCapacity: size) { output, count in
-            result = ZSTD_decompressDCtx(
-                context,
-                output.baseAddress,
-                size,
-                frame.baseAddress,
-                frame.count
-            )
-            count = ZSTD_isError(result) == 0 ? result : 0
-        }
-        if ZSTD_isError(result) != 0 {
-            throw .damaged(String(cString: ZSTD_getErrorName(result)))
-        }
-        guard bytes.count == size else { throw .damaged("shorter than announced") }
-        return bytes
+        return Int(announced)
+    }
+
+    /// Decompresses one frame into memory of just its announced size.
+    package func decompress(
+        _ frame: UnsafeRawBufferPointer,
+        into output: UnsafeMutableRawBufferPointer
+    ) throws(ZstdFailure) {
+        let count = ZSTD_decompressDCtx(context, output.baseAddress, output.count, frame.baseAddress, frame.count)
+        if ZSTD_isError(count) != 0 { throw .damaged(String(cString: ZSTD_getErrorName(count))) }
+        guard count == output.count else { throw .damaged("shorter than announced") }
     }
 }

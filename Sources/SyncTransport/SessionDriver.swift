@@ -43,7 +43,7 @@ final class SessionDriver: Sendable {
     /// Called when the session begins to stream. Must not call back.
     private let onWelcome: @Sendable () -> Void
     private let outbound = AsyncStream.makeStream(of: SyncMessage.self)
-    private let reads = AsyncStream.makeStream(of: ReadRequest.self)
+    private let reads = AsyncStream.makeStream(of: SyncSession.Action.self)
     private let questions = AsyncStream.makeStream(of: SyncSession.Action.self)
     /// Opens when the store has nothing more to do for this session.
     let storeIsIdle = Latch()
@@ -112,10 +112,10 @@ final class SessionDriver: Sendable {
         case .send(let message):
             state.outboundCount += 1
             outbound.continuation.yield(message)
-        case .readBatch(let request):
-            reads.continuation.yield(request)
+        case .readBatch, .readPart:
+            reads.continuation.yield(action)
         case .readFacts, .adoptWelcome, .takeAnswer, .consult, .answer, .decideJoin, .decideWelcome, .apply,
-            .readRoot, .record:
+            .openSpool, .spool, .readRoot, .record:
             questions.continuation.yield(action)
         case .startTimer(let timer, let duration):
             state.timers[timer]?.cancel()
@@ -216,22 +216,20 @@ extension SessionDriver {
     }
 
     private func answerReads() async {
-        for await request in reads.stream {
+        for await read in reads.stream {
             let store = store
-            let result = await StoreThreads.reads.run { () throws(SyncStoreFailure) in
-                switch request {
-                case .own(let seq, let bytesMax, let entriesMax):
-                    try store.readOwn(afterSeq: seq, bytesMax: bytesMax, entriesMax: entriesMax)
-                case .log(let position, let reader, let bytesMax, let entriesMax):
-                    try store.readLog(
-                        afterPosition: position,
-                        for: reader,
-                        bytesMax: bytesMax,
-                        entriesMax: entriesMax
+            switch read {
+            case .readPart(let request):
+                handle(
+                    .partRead(
+                        await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.readPart(request) }
                     )
-                }
+                )
+            case .readBatch(let request):
+                handle(.batchRead(await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.read(request) }))
+            default:
+                preconditionFailure("Not a read")
             }
-            handle(.batchRead(result))
         }
         storeWorkerEnded()
     }
@@ -308,6 +306,22 @@ extension SessionDriver {
                     }
                 )
             )
+        case .openSpool(let body, let peer):
+            handle(
+                .spooled(
+                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
+                        try store.openSpool(for: body, from: peer)
+                    }
+                )
+            )
+        case .spool(let bytes, let offset, let body, let peer):
+            handle(
+                .spooled(
+                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
+                        try store.spool(bytes, at: offset, of: body, from: peer)
+                    }
+                )
+            )
         case .readRoot(let prefix, let child):
             handle(
                 .rootRead(
@@ -323,7 +337,7 @@ extension SessionDriver {
             if case .failure(let failure) = result {
                 logger.warning("A fact about a peer was not noted", metadata: ["reason": "\(failure)"])
             }
-        case .send, .readBatch, .startTimer, .joined, .close:
+        case .send, .readBatch, .readPart, .startTimer, .joined, .close:
             preconditionFailure("Not a question to the store")
         }
     }
@@ -339,6 +353,17 @@ extension SessionDriver {
         // What an older session of the node was applying may have moved what this one is told.
         if case .success = result, await claim(self, hello.node) { result = await decide() }
         handle(.welcomeDecided(result))
+    }
+}
+
+extension SyncStore {
+    fileprivate func read(_ request: ReadRequest) throws(SyncStoreFailure) -> OutgoingBatch {
+        switch request {
+        case .own(let seq, let bytesMax, let entriesMax):
+            try readOwn(afterSeq: seq, bytesMax: bytesMax, entriesMax: entriesMax)
+        case .log(let position, let reader, let bytesMax, let entriesMax):
+            try readLog(afterPosition: position, for: reader, bytesMax: bytesMax, entriesMax: entriesMax)
+        }
     }
 }
 

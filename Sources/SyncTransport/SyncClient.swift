@@ -115,6 +115,10 @@ package final class SyncClient: Sendable {
     }
 
     private func converse(with hub: NodeAddress, role: SyncSession.Role) async -> SessionReport {
+        // Takes up what other programs have written before the line is there: that may take longer than a hub waits
+        // for a hello. What goes wrong here goes wrong in the session again, which tells.
+        let store = store
+        _ = await StoreThreads.writes.run { () throws(SyncStoreFailure) in try store.childFacts() }
         let channel: ByteChannel
         do {
             channel = try await Self.connect(to: hub, limits: limits)
@@ -221,6 +225,14 @@ private struct NoStore: SyncStore {
         bytesMax: Int,
         entriesMax: Int
     ) throws(SyncStoreFailure) -> OutgoingBatch { throw failure }
+    func readPart(_ request: PartRequest) throws(SyncStoreFailure) -> [UInt8] { throw failure }
+    func openSpool(for body: LargeBody, from peer: SyncPeer) throws(SyncStoreFailure) -> Int { throw failure }
+    func spool(
+        _ part: [UInt8],
+        at offset: Int,
+        of body: LargeBody,
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> Int { throw failure }
     func apply(_ batches: [ChangeBatch], from peer: SyncPeer) throws(SyncStoreFailure) -> ApplyOutcome {
         throw failure
     }

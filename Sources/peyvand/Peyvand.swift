@@ -17,6 +17,28 @@ struct Peyvand: ParsableCommand {
     )
 }
 
+extension Peyvand {
+    /// Says which command there is not: the parser would complain about the options behind it.
+    static func unknownCommand(in words: [String]) -> CommandFailure? {
+        var known: any ParsableCommand.Type = Peyvand.self
+        var path = ""
+        for word in words {
+            let configuration = known.configuration
+            // What stands here then is an argument.
+            guard !configuration.subcommands.isEmpty, configuration.defaultSubcommand == nil else { return nil }
+            guard !word.hasPrefix("-"), !(path.isEmpty && word == "help") else { return nil }
+            if let next = configuration.subcommands.first(where: { $0._commandName == word }) {
+                known = next
+                path += " " + word
+                continue
+            }
+            let names = configuration.subcommands.map { $0._commandName }.joined(separator: ", ")
+            return CommandFailure(.usage, "There is no command \"peyvand\(path) \(word)\". There are: \(names).")
+        }
+        return nil
+    }
+}
+
 /// Where the process begins, and where every way of ending it is decided.
 @main
 enum Main {
@@ -27,6 +49,7 @@ enum Main {
         // The replica holds the node's key and everybody's customers: its files are not for everybody.
         umask(umask(0) | 0o027)
         do {
+            if let failure = Peyvand.unknownCommand(in: Array(CommandLine.arguments.dropFirst())) { throw failure }
             var command = try Peyvand.parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()

@@ -262,7 +262,8 @@ struct Words: Sendable {
             (summary.skipped, choose("unchanged", "بی‌تغییر")), (summary.invalid, choose("invalid", "نادرست")),
         ]
         let counts = parts.map { "\(number($0.0)) \($0.1)" }.joined(separator: isPersian ? "، " : ", ")
-        return "\(head) \(counts).\n"
+        let kept = summary.kept > 0 ? keptFields(summary.kept) + "\n" : ""
+        return "\(head) \(counts).\n" + kept
     }
 
     func problem(_ problem: ImportChunk.Problem) -> String {
@@ -274,6 +275,20 @@ struct Words: Sendable {
         choose(
             "... and \(count) more. --errors FILE writes all of them.",
             "... و \(number(count)) مورد دیگر. --errors FILE همه را می‌نویسد."
+        )
+    }
+
+    func failedImport(_ reason: String, _ rows: Int) -> String {
+        choose(
+            "\(reason) \(rows) rows before that were done and stay; run the same command again to go on.",
+            "\(reason) پیش از آن \(number(rows)) ردیف انجام شد و می‌ماند؛ برای ادامه همان فرمان را دوباره اجرا کنید."
+        )
+    }
+
+    func keptFields(_ count: Int) -> String {
+        choose(
+            "\(count) fields were edited here after they were imported; the edits stay.",
+            "\(number(count)) فیلد پس از ورود اینجا ویرایش شده و همان‌گونه می‌ماند."
         )
     }
 
@@ -289,6 +304,14 @@ struct Words: Sendable {
     // MARK: Failures
 
     var stopped: String { choose("Stopped.", "متوقف شد.") }
+
+    /// What a command says that was ended by ^C while a running node goes on.
+    var stoppedWaiting: String {
+        choose(
+            "Stopped waiting. The node is running and finishes the session by itself.",
+            "انتظار متوقف شد. گره در حال کار است و همگام‌سازی را خود به پایان می‌رساند."
+        )
+    }
 
     func unexpected(_ kind: String, _ code: String) -> String {
         choose(

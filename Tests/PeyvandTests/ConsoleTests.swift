@@ -3,6 +3,28 @@ import Testing
 
 @testable import peyvand
 
+@Suite("Commands that there are not")
+struct UnknownCommandTests {
+    @Test("A wrong word after a command is named, with those that would do")
+    func unknown() {
+        let failure = Peyvand.unknownCommand(in: ["customer", "frobnicate", "--data", "x"])
+        #expect(failure?.exit == .usage)
+        #expect(failure?.sentence.hasPrefix("There is no command \"peyvand customer frobnicate\". There are: add, ") == true)
+        #expect(Peyvand.unknownCommand(in: ["frobnicate"]) != nil)
+    }
+
+    @Test(
+        "What the parser understands is left to it",
+        arguments: [
+            [], ["--version"], ["help", "sync"], ["customer"], ["customer", "--help"], ["customer", "show", "2-1"],
+            ["log", "--after", "3"], ["node", "list"], ["receipt", "isfahan"],
+        ]
+    )
+    func known(words: [String]) {
+        #expect(Peyvand.unknownCommand(in: words) == nil)
+    }
+}
+
 @Suite("Console text")
 struct ConsoleTextTests {
     @Test(

@@ -1,6 +1,8 @@
 import CRM
 import Foundation
 import TestKit
+import ReplicaStore
+import Synchronization
 import Testing
 
 @testable import peyvand
@@ -95,6 +97,50 @@ struct ImportTests {
         #expect(second.skipped == 2)
         #expect(second.position == nil)
         #expect(try node.dump() == dump)
+    }
+
+    @Test("What was edited here after an import stays, though the file comes again or newer")
+    func editsStay() async throws {
+        let node = try TestNode()
+        let header = "externalKey,name,mobile,city\n"
+        let first = try node.file("1.csv", Data((header + "c-1,مریم رضایی,09121234567,اصفهان\n").utf8))
+        _ = try await node.importing(first, as: .customers)
+        try node.ask(EditRow(table: "customer", row: "1-1", fields: ["city": .text("یزد")]))
+        let dump = try node.dump()
+        let again = try await node.importing(first, as: .customers)
+        #expect(again.kept == 1 && again.updated == 0 && again.position == nil)
+        #expect(try node.dump() == dump)
+
+        // The mobile is the file's, before and after it has changed there; the city is not any more.
+        for mobile in ["09129999999", "09121111111"] {
+            let text = header + "c-1,مریم رضایی,\(mobile),شیراز\n"
+            let next = try await node.importing(node.file("2.csv", Data(text.utf8)), as: .customers)
+            #expect(next.updated == 1 && next.kept == 1)
+            let fields = try node.ask(ShowCustomer(customer: "1-1")).fields
+            #expect(fields["mobile"] == .text("+98" + mobile.dropFirst()))
+            #expect(fields["city"] == .text("یزد"))
+        }
+    }
+
+    @Test("An import that fails half way says how many rows stay")
+    func failsHalfWay() async throws {
+        let node = try TestNode()
+        let rows = (1...9000).map { "c-\($0),نام \($0)\n" }.joined()
+        let file = try node.file("many.csv", Data(("externalKey,name\n" + rows).utf8))
+        let service = node.service
+        let sent = Mutex(0)
+        let importing = Importing(file: file, target: .customers, output: Output(isJSON: true, language: .en)) { chunk in
+            let number = sent.withLock { count in
+                count += 1
+                return count
+            }
+            if number == 2 { throw StoreFailure.diskFull }
+            return try chunk.perform(in: service) { _ in }
+        }
+        let summary = try await importing.run()
+        #expect(summary.failure?.exit == .failed)
+        #expect(summary.created == 4000)
+        #expect(Words(.en).failedImport("x", summary.created).contains("4000 rows before that were done and stay"))
     }
 
     @Test("An order of a file becomes an issued invoice with one line")

@@ -27,6 +27,51 @@ private func customers(_ count: Int, _ name: String) -> String {
     (0..<count).map { "{\"op\":\"put\",\"table\":\"customer\",\"set\":{\"name\":\"\(name) \($0)\"}}\n" }.joined()
 }
 
+// MARK: - Receipts, and what a command says when it is stopped
+
+@Suite("Receipts and signals of the program", .timeLimit(.minutes(5)))
+struct ReceiptProcessTests {
+    @Test("A machine may be replaced once head office has signed for everything, and not before")
+    func receipt() async throws {
+        let office = try await ProcessOffice.open()
+        let branch = try await office.branch("isfahan")
+        try await addCustomer(branch, "مریم رضایی")
+        let before = try await peyvand("receipt", "--data", branch)
+        #expect(before.code == 1 && before.message.isEmpty)
+        #expect(before.output.contains("1 change sets with 1 rows exist only here: do not replace this machine"))
+        #expect(try await peyvand("sync", "--data", branch).code == 0)
+        let after = try await peyvand("receipt", "--data", branch)
+        #expect(after.code == 0)
+        #expect(after.output.hasPrefix("Everything of isfahan up to change set 1 is durable at head office since "))
+        #expect(after.output.contains("nothing exists only here"))
+        let json = try await peyvand("receipt", "--data", branch, "--json").json
+        #expect(json["schema"] as? Int == 1 && json["replaceable"] as? Bool == true && json["seq"] as? Int == 1)
+        #expect((json["ahead"] as? [String: Int]) == ["changeSets": 0, "rows": 0, "unsealed": 0])
+        let hub = try await peyvand("receipt", "isfahan", "--data", office.headOffice, "--json")
+        #expect(try hub.code == 0 && hub.json["chain"] as? String == json["chain"] as? String)
+        #expect(try await peyvand("receipt", "yazd", "--data", office.headOffice).code == 2)
+
+        // Nothing new: hello, welcome, comparison, farewell.
+        _ = try await peyvand("sync", "--data", branch)
+        let idle = try await peyvand("sync", "--data", branch, "--json").json
+        let sent = (idle["sent"] as? [String: Int])?["bytes"] ?? 999
+        let received = (idle["received"] as? [String: Int])?["bytes"] ?? 999
+        #expect(sent + received < 200)
+    }
+
+    @Test("write that is stopped says what stays")
+    func stoppedWrite() async throws {
+        let office = try await ProcessOffice.open()
+        let process = try PeyvandProcess(["write", "--jsonl", "-", "--data", office.headOffice], feedsInput: true)
+        process.write("{\"op\":\"put\",\"table\":\"customer\",\"set\":{\"name\":\"مریم\"}}\n")
+        _ = await becomesTrue { !process.output.isEmpty || process.hasEnded }
+        process.write("{\"op\":\"begin\"}\n")
+        process.send(SIGINT)
+        #expect(await process.end().code == 1)
+        #expect(process.messages.contains("Stopped. Before that, 1 line in 1 transaction were committed and stay."))
+    }
+}
+
 // MARK: - A day
 
 @Suite("A day with the program", .serialized, .timeLimit(.minutes(5)))

@@ -184,6 +184,7 @@ final class Office: Sendable {
         meet(hub)
         var limits = SyncLimits()
         limits.batchBytesMax = bytesMax
+        limits.partBytesMax = min(limits.partBytesMax, bytesMax)
         limits.batchEntriesMax = entriesMax
         var random = SeededRandom(seed: 1)
         var left = cutAfter

@@ -22,6 +22,8 @@ final class MemoryStore: SyncStore {
         var observersMade = 0
         var applyFailure: SyncStoreFailure?
         var applies = 0
+        var spools: [LargeBody: [UInt8]] = [:]
+        var partsSpooled = 0
         var rootIsWrong = false
     }
 
@@ -58,6 +60,8 @@ final class MemoryStore: SyncStore {
     var end: LogPrefix { state.withLock { $0.prefixes.last ?? .empty } }
     var cursor: LogPrefix { state.withLock { $0.cursor } }
     var applies: Int { state.withLock { $0.applies } }
+    /// Parts of large change sets that have arrived here.
+    var partsSpooled: Int { state.withLock { $0.partsSpooled } }
     var observerCount: Int { state.withLock { $0.observers.count } }
 
     func failApplies(_ failure: SyncStoreFailure?) { state.withLock { $0.applyFailure = failure } }
@@ -139,7 +143,7 @@ final class MemoryStore: SyncStore {
         state.withLock { state in
             let own = state.log.filter { $0.id.origin == origin && $0.id.seq > afterSeq }
             let taken = Self.take(own[...], bytesMax: bytesMax, entriesMax: entriesMax)
-            let entries = taken.map { ChangeEntry.changeSet(time: $0.time, body: $0.body) }
+            let entries = taken.map { $0.entry(bytesMax: bytesMax) }
             return OutgoingBatch(
                 batch: ChangeBatch(firstPosition: 0, entries: entries, end: .empty),
                 changeSets: entries.count,
@@ -159,8 +163,7 @@ final class MemoryStore: SyncStore {
             let rest = state.log.dropFirst(Int(afterPosition))
             let taken = Self.take(rest, bytesMax: bytesMax, entriesMax: entriesMax)
             let entries = taken.map { entry in
-                entry.id.origin == reader
-                    ? ChangeEntry.stub(entry.id) : .changeSet(time: entry.time, body: entry.body)
+                entry.id.origin == reader ? ChangeEntry.stub(entry.id) : entry.entry(bytesMax: bytesMax)
             }
             let batch = ChangeBatch(
                 firstPosition: afterPosition + 1,
@@ -176,6 +179,32 @@ final class MemoryStore: SyncStore {
         }
     }
 
+    func readPart(_ request: PartRequest) throws(SyncStoreFailure) -> [UInt8] {
+        let body = state.withLock { state in state.log.first { $0.id == request.body.id }?.body }
+        guard let body, LargeBody(request.body.id, body) == request.body else {
+            throw .unavailable("There is no such body.")
+        }
+        return Array(body.bytes.dropFirst(request.offset).prefix(request.bytesMax))
+    }
+
+    func openSpool(for body: LargeBody, from peer: SyncPeer) throws(SyncStoreFailure) -> Int {
+        state.withLock { $0.spools[body]?.count ?? 0 }
+    }
+
+    func spool(
+        _ part: [UInt8],
+        at offset: Int,
+        of body: LargeBody,
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> Int {
+        try state.withLock { state -> Result<Int, SyncStoreFailure> in
+            guard state.spools[body]?.count ?? 0 == offset else { return .failure(.unavailable("Not the next part.")) }
+            state.spools[body, default: []] += part
+            state.partsSpooled += 1
+            return .success(offset + part.count)
+        }.get()
+    }
+
     func apply(_ batches: [ChangeBatch], from peer: SyncPeer) throws(SyncStoreFailure) -> ApplyOutcome {
         onApply()
         let result = state.withLock { state -> Result<ApplyOutcome, SyncStoreFailure> in
@@ -188,7 +217,10 @@ final class MemoryStore: SyncStore {
                     guard state.held.contains(id) else {
                         return .failure(.refused(Refusal(.forked, "A stub of \(id), which is not here.")))
                     }
-                case .changeSet(let time, let body):
+                case .changeSet, .large:
+                    guard let (time, body) = state.takeBody(of: entry) else {
+                        return .failure(.refused(Refusal(.invalidChange, "A large body is not here.")))
+                    }
                     guard let id = ChangeSetID(body: body) else {
                         return .failure(.refused(Refusal(.invalidChange, "A body cannot be read.")))
                     }
@@ -241,6 +273,7 @@ final class MemoryStore: SyncStore {
             bytes += entry.body.bytes.count
             if bytes > bytesMax, !taken.isEmpty { break }
             taken.append(entry)
+            if bytes > bytesMax { break }
         }
         return taken
     }
@@ -249,6 +282,17 @@ final class MemoryStore: SyncStore {
 extension MemoryStore.State {
     fileprivate func lastSeq(of origin: Origin) -> UInt64 {
         held.reduce(0) { $1.origin == origin ? max($0, $1.seq) : $0 }
+    }
+
+    /// The body of an entry, wherever it is.
+    fileprivate mutating func takeBody(of entry: ChangeEntry) -> (HybridTimestamp, ChangeBody)? {
+        switch entry {
+        case .stub: return nil
+        case .changeSet(let time, let body): return (time, body)
+        case .large(let time, let large):
+            guard let bytes = spools.removeValue(forKey: large), bytes.count == large.byteCount else { return nil }
+            return (time, ChangeBody(isCompressed: large.id.seq.isMultiple(of: 2), bytes: bytes))
+        }
     }
 
     fileprivate var root: DatabaseRoot {
@@ -276,6 +320,21 @@ extension MemoryStore.Entry {
             time: HybridTimestamp(milliseconds: id.seq),
             body: ChangeBody(isCompressed: id.seq.isMultiple(of: 2), bytes: writer.bytes)
         )
+    }
+}
+
+extension MemoryStore.Entry {
+    fileprivate func entry(bytesMax: Int) -> ChangeEntry {
+        body.bytes.count <= bytesMax
+            ? .changeSet(time: time, body: body) : .large(time: time, LargeBody(id, body))
+    }
+}
+
+extension LargeBody {
+    fileprivate init(_ id: ChangeSetID, _ body: ChangeBody) {
+        let sum = body.bytes.reduce(UInt64(7)) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01B3 }
+        let hash = (0..<32).map { UInt8(truncatingIfNeeded: sum >> (8 * ($0 % 8))) }
+        self.init(id: id, byteCount: body.bytes.count, hash: hash)
     }
 }
 

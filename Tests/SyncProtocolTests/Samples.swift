@@ -107,6 +107,14 @@ extension ChangeEntry {
     }
 }
 
+extension LargeBody {
+    static let sample = LargeBody(
+        id: ChangeSetID(origin: .child, seq: 3),
+        byteCount: 40 << 20,
+        hash: [UInt8](repeating: 5, count: hashByteCount)
+    )
+}
+
 extension LogPrefix {
     static func sample(_ position: UInt64) -> LogPrefix {
         LogPrefix(position: position, digest: position &* 77)
@@ -160,6 +168,8 @@ extension SyncMessage {
                 end: .sample(6)
             )
         ),
+        .changes(ChangeBatch(firstPosition: 5, entries: [.large(time: .zero, .sample)], end: .sample(5))),
+        .offer(.sample), .held(70_000), .part(offset: 1 << 20, [1, 2, 3]),
         .appliedPosition(.sample(7)), .appliedSeq(8, chain: .max),
         .caughtUp(CaughtUp(end: .sample(7), childSeq: 8, root: .sample)),
         .caughtUp(CaughtUp(end: .sample(7), childSeq: 8, root: nil)),

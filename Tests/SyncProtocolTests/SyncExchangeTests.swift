@@ -11,6 +11,7 @@ struct SyncExchangeTests {
         limits.batchBytesMax = 100
         limits.bytesInFlightMax = 250
         limits.batchesInFlightMax = 3
+        limits.partBytesMax = 64
         return limits
     }()
 
@@ -19,7 +20,7 @@ struct SyncExchangeTests {
         let hub = MemoryStore(hub: true)
         child.write(random.below(30), bytesEach: random.below(60))
         hub.write(random.below(30), bytesEach: random.below(60))
-        // One change set that is larger than a batch and a window.
+        // One change set that is larger than a batch and a window: it goes in parts.
         if random.oneIn(2) { hub.write(1, bytesEach: 700) }
         if random.oneIn(2) { child.write(1, bytesEach: 700) }
         child.write(random.below(5))
@@ -75,6 +76,29 @@ struct SyncExchangeTests {
         // hello, welcome, the comparison, bye.
         #expect(second.delivered == 4)
         #expect(second.childTotals.sent.changeSets + second.childTotals.received.changeSets == 0)
+    }
+
+    @Test("After a cut in the middle of a large change set only the parts that are missing are sent")
+    func resumes() {
+        let seed = testSeed("resume")
+        var random = SeededRandom(seed: seed)
+        for toHub in [true, false] {
+            let (child, hub) = (MemoryStore(hub: false), MemoryStore(hub: true))
+            let (writer, reader) = toHub ? (child, hub) : (hub, child)
+            writer.write(1, bytesEach: 6_400)
+            var cuts = 0
+            var limits = Self.small
+            limits.partsInFlightMax = 2
+            while reader.held != writer.held, cuts < 200 {
+                var broken = Conversation(child: child, hub: hub, limits: limits, deliveredMax: 20)
+                _ = broken.run(&random)
+                cuts += 1
+            }
+            #expect(reader.held == writer.held, "seed \(seed)")
+            // 101 parts of 64 bytes; none came twice.
+            #expect(reader.partsSpooled == 101, "seed \(seed)")
+            #expect(cuts > 5, "seed \(seed)")
+        }
     }
 
     @Test("The totals count what became durable")

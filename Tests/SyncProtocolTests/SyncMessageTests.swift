@@ -132,7 +132,7 @@ struct SyncMessageTests {
 
     @Test("A batch that shrinks a thousandfold still arrives")
     func extremeRatio() throws {
-        let zeros = [UInt8](repeating: 0, count: 4 << 20)
+        let zeros = [UInt8](repeating: 0, count: 1 << 20)
         let entry = ChangeEntry.changeSet(time: .zero, body: ChangeBody(isCompressed: false, bytes: zeros))
         let batch = ChangeBatch(firstPosition: 0, entries: [entry], end: .empty)
         let codec = SyncMessageCodec()
@@ -151,9 +151,26 @@ struct SyncMessageTests {
         }
     }
 
-    @Test("The largest change set arrives whole")
-    func largestChangeSet() throws {
-        let bytes = [UInt8](repeating: 7, count: ChangeSet.contentBytesMax)
+    @Test("The largest part fills a frame, one byte more is refused", arguments: [-1, 0, 1])
+    func largestPart(extra: Int) throws {
+        let limits = SyncLimits.standard
+        let bytes = [UInt8](repeating: 7, count: limits.partBytesMax + extra)
+        let message = SyncMessage.part(offset: UInt64(ChangeSet.contentBytesMax), bytes)
+        let codec = SyncMessageCodec()
+        let framed = codec.encode(message)
+        if extra <= 0 {
+            #expect(framed.frameCount() == 1)
+            #expect(framed.frames().count <= limits.frameBytesMax)
+            #expect(try codec.decode(framed) == message)
+        } else {
+            #expect(throws: SyncWireFailure.self) { try codec.decode(framed) }
+        }
+    }
+
+    @Test("The largest batch arrives whole, in more than one frame if it must")
+    func largestBatch() throws {
+        var random = SeededRandom(seed: 3)
+        let bytes = (0..<SyncLimits.standard.batchBytesMax).map { _ in UInt8.random(in: 0...255, using: &random) }
         let entry = ChangeEntry.changeSet(time: .zero, body: ChangeBody(isCompressed: true, bytes: bytes))
         let batch = ChangeBatch(firstPosition: 0, entries: [entry], end: .empty)
         let codec = SyncMessageCodec()
@@ -172,13 +189,22 @@ struct SyncMessageTests {
         #expect(try codec.decode(framed) == .changes(batch))
     }
 
+    @Test("A large body that is empty, or larger than a change set may be, is refused")
+    func largeBodyLimits() {
+        let codec = SyncMessageCodec()
+        for count in [0, ChangeSet.contentBytesMax + 1] {
+            let body = LargeBody(id: ChangeSetID(origin: .child, seq: 1), byteCount: count, hash: LargeBody.sample.hash)
+            #expect(throws: SyncWireFailure.self) { try codec.decode(codec.encode(.offer(body))) }
+        }
+    }
+
     @Test("Random bytes are refused or read, and never stop the process")
     func randomBytes() {
         let seed = testSeed("random messages")
         var random = SeededRandom(seed: seed)
         let codec = SyncMessageCodec()
         for _ in 0..<10_000 {
-            let type = UInt8.random(in: 0...16, using: &random)
+            let type = UInt8.random(in: 0...19, using: &random)
             let count = Int.random(in: 0...200, using: &random)
             let payload = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
             expectHarmless(FramedMessage(type: type, payload: payload), codec, seed: seed)

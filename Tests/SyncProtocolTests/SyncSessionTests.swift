@@ -14,7 +14,7 @@ struct SyncSessionTests {
 
     private static let small: SyncLimits = {
         var limits = SyncLimits()
-        limits.batchBytesMax = 100
+        limits.batchBytesMax = 300
         limits.bytesInFlightMax = 300
         limits.batchesInFlightMax = 3
         limits.batchEntriesMax = 20
@@ -66,11 +66,11 @@ struct SyncSessionTests {
     private func endsCleanly(_ actions: [Action]) -> Bool { actions.last == .close(nil) }
 
     private func ownRequest(after seq: UInt64) -> Action {
-        .readBatch(.own(afterSeq: seq, bytesMax: 100, entriesMax: 20))
+        .readBatch(.own(afterSeq: seq, bytesMax: 300, entriesMax: 20))
     }
 
     private func logRequest(after position: UInt64) -> Action {
-        .readBatch(.log(afterPosition: position, for: .child, bytesMax: 100, entriesMax: 20))
+        .readBatch(.log(afterPosition: position, for: .child, bytesMax: 300, entriesMax: 20))
     }
 
     private func appliedAtChild(_ position: UInt64) -> SyncSession.Event {
@@ -397,7 +397,7 @@ struct SyncSessionTests {
     func readFailed() {
         var (session, _) = hub()
         let actions = session.handle(.batchRead(.failure(.unavailable("The disk cannot be read."))))
-        let refusal = Refusal(.retryLater, "The disk cannot be read.", retryAfterSeconds: 30)
+        let refusal = Refusal(.retryLater, "At head office: The disk cannot be read.", retryAfterSeconds: 30)
         #expect(actions.first == .send(.refuse(refusal)))
         #expect(closing(actions) == .storeFailed("The disk cannot be read."))
     }
@@ -449,7 +449,7 @@ struct SyncSessionTests {
         let failure: SyncStoreFailure = isPeersFault ? .refused(refusal) : .unavailable("Disk full.")
         let actions = session.handle(.applied(.failure(failure)))
         let told =
-            isPeersFault ? refusal : Refusal(.retryLater, "Disk full.", retryAfterSeconds: 30)
+            isPeersFault ? refusal : Refusal(.retryLater, "At head office: Disk full.", retryAfterSeconds: 30)
         let end = isPeersFault ? SyncFailure.refusedPeer(refusal) : .storeFailed("Disk full.")
         #expect(
             actions == [
@@ -491,9 +491,9 @@ struct SyncSessionTests {
         }
     }
 
-    @Test("A batch at the limit of bytes is taken, a larger one must be a single change set")
+    @Test("A batch at the limit of bytes is taken, a larger one is not, even of a single change set")
     func batchLimit() {
-        for (count, bytes, isFine) in [(2, 49, true), (2, 50, true), (2, 51, false), (1, 102, true)] {
+        for (count, bytes, isFine) in [(2, 149, true), (2, 150, true), (2, 151, false), (1, 301, false)] {
             var (session, _) = hub(.sample(ownSeq: 2))
             _ = session.handle(received(.changes(.own(count, bytesEach: bytes))))
             #expect(session.isClosed == !isFine, "\(count) of \(bytes) bytes")
@@ -554,19 +554,104 @@ struct SyncSessionTests {
         _ = child.handle(received(message))
         _ = hub.handle(received(message))
         switch message {
-        case .appliedPosition, .digestResult, .hello, .welcome, .join, .joined:
+        case .appliedPosition, .digestResult, .hello, .welcome, .join, .joined, .held, .part:
             #expect(child.isClosed && hub.isClosed)
         case .ask:
             #expect(child.isClosed && !hub.isClosed)
         case .appliedSeq, .caughtUp, .answer:
             #expect(hub.isClosed)
-        case .ping, .pong:
+        case .ping, .pong, .offer:
             #expect(!child.isClosed && !hub.isClosed)
         case .refuse, .bye:
             #expect(child.isClosed && hub.isClosed)
         case .changes:
             break
         }
+    }
+
+    // MARK: Parts
+
+    /// A batch with one change set that goes in parts.
+    private static func large(_ position: UInt64, bytes: Int) -> (ChangeBatch, LargeBody) {
+        let id = ChangeSetID(origin: .other, seq: position)
+        let body = LargeBody(id: id, byteCount: bytes, hash: LargeBody.sample.hash)
+        let entry = ChangeEntry.large(time: .zero, body)
+        return (ChangeBatch(firstPosition: position, entries: [entry], end: .sample(position)), body)
+    }
+
+    private static let part = SyncLimits.standard.partBytesMax
+
+    @Test("A large change set is offered, sent in parts within a window, and named when all are held")
+    func upload() {
+        var (session, _) = hub()
+        let (batch, body) = Self.large(1, bytes: 6 * Self.part)
+        #expect(session.handle(.batchRead(.success(OutgoingBatch(batch, isAtEnd: false)))) == [.send(.offer(body))])
+        // The peer has the first part from another session.
+        var actions = session.handle(received(.held(UInt64(Self.part))))
+        for index in 1...4 {
+            let request = PartRequest(body: body, offset: index * Self.part, bytesMax: Self.part)
+            #expect(actions == [.readPart(request)] || actions.last == .readPart(request))
+            actions = session.handle(.partRead(.success([UInt8](repeating: 1, count: Self.part))))
+            guard case .send(.part(let offset, _))? = actions.first else {
+                Issue.record("No part")
+                return
+            }
+            #expect(offset == UInt64(request.offset))
+        }
+        // The window is full.
+        #expect(actions.count == 1)
+        actions = session.handle(received(.held(UInt64(2 * Self.part))))
+        #expect(actions == [.readPart(PartRequest(body: body, offset: 5 * Self.part, bytesMax: Self.part))])
+        _ = session.handle(.partRead(.success([UInt8](repeating: 1, count: Self.part))))
+        #expect(session.handle(received(.held(UInt64(6 * Self.part)))) == [.send(.changes(batch)), logRequest(after: 1)])
+    }
+
+    @Test("A peer that claims to hold what was not sent is cut off", arguments: [0, 1, 2 * part + 1])
+    func heldTooMuch(bytes: Int) {
+        var (session, _) = hub()
+        let (batch, _) = Self.large(1, bytes: 2 * Self.part)
+        _ = session.handle(.batchRead(.success(OutgoingBatch(batch, isAtEnd: false))))
+        if bytes <= 1 { _ = session.handle(received(.held(1))) }
+        #expect(closing(session.handle(received(.held(UInt64(bytes))))) == .acknowledgedUnknown(UInt64(bytes)))
+    }
+
+    @Test("Parts that nobody asked for, out of order or beyond the window end the session")
+    func foreignParts() {
+        let bytes = [UInt8](repeating: 1, count: Self.part)
+        let (batch, body) = Self.large(1, bytes: 9 * Self.part)
+        func begun() -> SyncSession {
+            var (session, _) = child()
+            #expect(session.handle(received(.offer(body))) == [.openSpool(body, from: Self.hubPeer)])
+            #expect(session.handle(.spooled(.success(0))) == [.send(.held(0))])
+            return session
+        }
+        var session = begun()
+        for index in 0..<4 {
+            let actions = session.handle(received(.part(offset: UInt64(index * Self.part), bytes)))
+            #expect(actions == [.spool(bytes, at: index * Self.part, of: body, from: Self.hubPeer)])
+        }
+        #expect(closing(session.handle(received(.part(offset: UInt64(4 * Self.part), bytes)))) != nil)
+        for message in [
+            SyncMessage.part(offset: 1, bytes), .part(offset: 0, []), .offer(body), .changes(batch), .changes(.log(1...1)),
+        ] {
+            var session = begun()
+            #expect(closing(session.handle(received(message))) != nil, "\(message.label)")
+        }
+    }
+
+    @Test("A large change set that never came in parts is not believed")
+    func largeWithoutParts() {
+        var (session, _) = child()
+        #expect(closing(session.handle(received(.changes(Self.large(1, bytes: 5).0)))) != nil)
+    }
+
+    @Test("What is held from an earlier session is taken without a part")
+    func heldAlready() {
+        var (session, _) = child()
+        let (batch, body) = Self.large(1, bytes: 9)
+        _ = session.handle(received(.offer(body)))
+        #expect(session.handle(.spooled(.success(9))) == [.send(.held(9))])
+        #expect(session.handle(received(.changes(batch))) == [.apply([batch], from: Self.hubPeer)])
     }
 
     // MARK: Catching up
@@ -576,7 +661,9 @@ struct SyncSessionTests {
         let hello = Hello.sample(ownSeq: 4, cursor: .sample(9))
         let welcome = Welcome.sample(acceptedSeq: 4, end: .sample(9), root: .sample)
         var (hub, hubActions) = hub(hello, welcome)
-        #expect(hubActions == [.send(.welcome(welcome)), .startTimer(.heartbeat, .seconds(15))])
+        var short = welcome
+        (short.repeatsHello, short.acceptedSeq, short.acceptedChain, short.end) = (true, 0, 0, .empty)
+        #expect(hubActions == [.send(.welcome(short)), .startTimer(.heartbeat, .seconds(15))])
         var (child, actions) = child(isOneShot: true, hello, welcome)
         let id = ChangeSetID(origin: .child, seq: 4)
         #expect(actions == [.readRoot(at: .sample(9), child: id)])

@@ -43,7 +43,7 @@ struct SyncServerTests {
         #expect(child.observerCount == 0 && hub.observerCount == 0)
     }
 
-    @Test("A change set as large as several frames arrives")
+    @Test("A change set as large as several frames arrives, in parts")
     func large() async throws {
         let child = MemoryStore(hub: false)
         let hub = MemoryStore(hub: true)

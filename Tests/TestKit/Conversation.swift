@@ -133,6 +133,14 @@ package struct Conversation {
                     )
                 }
             )
+        case .readPart(let request):
+            event = .partRead(result { () throws(SyncStoreFailure) in try store.readPart(request) })
+        case .openSpool(let body, let peer):
+            event = .spooled(result { () throws(SyncStoreFailure) in try store.openSpool(for: body, from: peer) })
+        case .spool(let bytes, let offset, let body, let peer):
+            event = .spooled(
+                result { () throws(SyncStoreFailure) in try store.spool(bytes, at: offset, of: body, from: peer) }
+            )
         case .apply(let batches, let peer):
             event = .applied(result { () throws(SyncStoreFailure) in try store.apply(batches, from: peer) })
         case .readRoot(let prefix, let child):

@@ -75,7 +75,18 @@ private struct FindCustomer: SessionCommand {
     }
 
     func run(_ session: CommandSession) async throws {
-        let rows = try await session.ask(FindCustomers(text: text.joined(separator: " "), limit: limit))
+        // Much may have been written since the last search; the index follows first.
+        var line = ProgressLine.onStandardError(
+            session.words.choose("Indexing customers", "نمایه‌سازی مشتریان"),
+            isPersian: session.output.language == .fa
+        )
+        var isShown = false
+        let request = FindCustomers(text: text.joined(separator: " "), limit: limit)
+        let rows = try await session.connection.perform(request) {
+            isShown = true
+            line.update(count: $0.count)
+        }
+        if isShown { line.finish() }
         try RowText(session).printList(rows, .customer)
     }
 }

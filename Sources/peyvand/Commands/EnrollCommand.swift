@@ -31,15 +31,19 @@ struct EnrollCommand: AsyncParsableCommand {
         guard let seconds = Self.seconds(ttl) else {
             throw CommandFailure(.usage, "--ttl \"\(ttl)\" is not a duration. Write it as 90m, 24h or 7d.")
         }
-        let address = address ?? settings.value(.advertise) ?? settings.value(.listen) ?? Settings.listenDefault
-        guard let place = NodeAddress(address), place.port > 0 else {
+        let chosen = address ?? settings.value(.advertise)
+        let address = chosen ?? settings.value(.listen) ?? Settings.listenDefault
+        // A running head office that was told a port on its command line knows better than the file.
+        guard let place = NodeAddress(address), place.port > 0 || chosen == nil else {
             throw CommandFailure(
                 .usage,
                 "\"\(address)\" is no address that a branch can call. Give one with --address, such as 127.0.0.1:7443."
             )
         }
         let node = try await NodeConnection.open(settings, language: output.language)
-        let reply = try await node.perform(Enroll(node: name, address: address, seconds: seconds))
+        let reply = try await node.perform(
+            Enroll(node: name, address: address, isAddressChosen: chosen != nil, seconds: seconds)
+        )
         try node.close()
         try output.result(reply, text: reply.invitation + "\n")
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import ReplicaStore
 
 /// `import FILE --as customers|activities|orders`
 struct ImportCommand: SessionCommand {
@@ -45,10 +46,11 @@ struct ImportCommand: SessionCommand {
         }
         let hidden = summary.invalid - min(summary.problems.count, Self.problemsShown)
         if hidden > 0 { session.output.message(session.words.moreProblems(hidden)) }
-        if summary.isStopped {
-            let done = summary.created + summary.updated + summary.skipped + summary.invalid
-            throw CommandFailure(.failed, session.words.stoppedImport(done))
+        let done = summary.created + summary.updated + summary.skipped + summary.invalid
+        if let failure = summary.failure {
+            throw CommandFailure(failure.exit, session.words.failedImport(failure.sentence, done))
         }
+        if summary.isStopped { throw CommandFailure(.failed, session.words.stoppedImport(done)) }
     }
 
     private static let problemsShown = 20
@@ -73,6 +75,10 @@ struct ImportSummary: Encodable, Sendable {
     var ignoredColumns: [String] = []
     /// Whether it ended before the end of the file, because somebody asked for it.
     var isStopped = false
+    /// Why it ended before the end of the file; what was counted until then stays.
+    var failure: CommandFailure?
+    /// Fields that were edited here after they were imported, and stay as they are.
+    var kept = 0
 
     /// Problems beyond this are only counted, so that a wrong file does not fill the memory.
     static let problemsMax = 1000
@@ -81,6 +87,7 @@ struct ImportSummary: Encodable, Sendable {
         created += outcome.created
         updated += outcome.updated
         skipped += outcome.skipped
+        kept += outcome.kept
         position = outcome.position ?? position
         invalid += outcome.invalid.count
         problems += outcome.invalid.prefix(max(0, Self.problemsMax - problems.count))
@@ -93,7 +100,7 @@ struct ImportSummary: Encodable, Sendable {
 
 /// The import of one file: reads records, sends them on in chunks, gathers what came of them.
 struct Importing {
-    /// A transaction of so many rows keeps the writer for a fraction of a second.
+    /// A transaction of at most so many rows, and fewer where they take long, keeps the writer for about 100 ms.
     static let rowsPerTransaction = 4000
 
     private let file: String
@@ -148,16 +155,27 @@ struct Importing {
         defer { progress.finish() }
         Interruption.watch()
         var preparation = Preparation(self, source, plan)
-        var batch = try preparation.next()
+        var pace = WorkPace(unitsMax: Self.rowsPerTransaction)
+        var batch = try preparation.next(rowsMax: pace.units)
         while let current = batch {
             if Interruption.isRequested {
                 summary.isStopped = true
                 break
             }
             // While the node writes these rows, the next ones are read.
-            async let pending = send(current.chunk)
-            let following = Result { try preparation.next() }
-            var outcome = try await pending
+            async let pending = timed(current.chunk)
+            let rowsMax = pace.units
+            let following = Result { try preparation.next(rowsMax: rowsMax) }
+            var outcome: ImportChunk.Outcome
+            do {
+                let sent = try await pending
+                outcome = sent.outcome
+                pace.took(sent.elapsed, for: current.records.count)
+            } catch {
+                // What was sent before is committed, so this is not the end of the story.
+                summary.failure = CommandFailure(error, language: output.language)
+                break
+            }
             outcome.invalid += current.invalid
             outcome.invalid.sort { $0.line < $1.line }
             summary.rows += current.records.count
@@ -165,9 +183,20 @@ struct Importing {
             summary.add(outcome)
             try rejects?.add(outcome.invalid, of: current.records)
             progress.update(count: current.bytesRead)
-            batch = try following.get()
+            do {
+                batch = try following.get()
+            } catch {
+                summary.failure = CommandFailure(error, language: output.language)
+                break
+            }
         }
         return summary
+    }
+
+    private func timed(_ chunk: ImportChunk) async throws -> (outcome: ImportChunk.Outcome, elapsed: Duration) {
+        let start = ContinuousClock.now
+        let outcome = try await send(chunk)
+        return (outcome, ContinuousClock.now - start)
     }
 
     /// The rows of one transaction, read but not written.
@@ -200,9 +229,9 @@ struct Importing {
         }
 
         /// The next rows; nil at the end of the file.
-        mutating func next() throws -> Batch? {
+        mutating func next(rowsMax: Int) throws -> Batch? {
             var records: [CSVRecord] = []
-            while records.count < Importing.rowsPerTransaction, let record = try source.next() {
+            while records.count < rowsMax, let record = try source.next() {
                 if !record.isBlank { records.append(record) }
             }
             if records.isEmpty { return nil }

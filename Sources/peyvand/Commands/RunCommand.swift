@@ -63,6 +63,7 @@ struct RunCommand: AsyncParsableCommand {
             services.append(
                 HubService(server: SyncServer(store: replica, logger: logger), address: address) { port in
                     let place = NodeAddress(host: address.host, port: port)
+                    service.listening.withLock { $0 = "\(place)" }
                     output.message(output.words.running(node.name, "\(place)"))
                 }
             )

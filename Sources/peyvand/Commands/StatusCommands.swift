@@ -134,7 +134,7 @@ enum Health {
         } catch is ClosedOutput {
             throw ExitCode(0)
         } catch {
-            Terminal.write(CommandFailure(error, language: language).sentence + "\n", to: .error)
+            Terminal.write("peyvand: \(CommandFailure(error, language: language).sentence)\n", to: .error)
             throw ExitCode(healthUnknownExitCode)
         }
         throw ExitCode(state.exitCode)

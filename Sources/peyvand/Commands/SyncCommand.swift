@@ -77,6 +77,7 @@ struct SyncCommand: AsyncParsableCommand {
             throw CommandFailure(.usage, "--timeout takes a number of seconds above 0.")
         }
         let node = try await NodeConnection.open(settings, language: output.language)
+        Interruption.watch()
         let sync: PrintedSync
         if let replica = node.replica {
             guard replica.node.role == .branch, let hub = replica.node.hub.flatMap({ NodeAddress($0.address) }) else {
@@ -85,6 +86,13 @@ struct SyncCommand: AsyncParsableCommand {
             guard replica.node.isJoined else { throw StoreFailure.notJoined }
             sync = try await Self.exchange(replica, with: hub, timeout: timeout.map { .seconds($0) }, output)
         } else {
+            // The session is the running node's: it goes on when this command is ended.
+            let watch = Task {
+                while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(100)) }
+                Terminal.write("peyvand: \(output.words.stoppedWaiting)\n", to: .error)
+                Foundation.exit(ExitStatus.failed.rawValue)
+            }
+            defer { watch.cancel() }
             sync = try await node.perform(SyncNow(timeoutSeconds: timeout))
         }
         try node.close()
@@ -102,7 +110,14 @@ struct SyncCommand: AsyncParsableCommand {
         let logger = Logger(label: "peyvand.sync") { _ in SwiftLogNoOpLogHandler() }
         let client = SyncClient(store: replica, logger: logger)
         let progress = Task { await Self.showProgress(of: replica, output) }
-        let report = await client.sync(with: hub, timeout: timeout)
+        let session = Task { await client.sync(with: hub, timeout: timeout) }
+        // ^C: what is being applied is finished, and the hub hears a farewell.
+        let watch = Task {
+            while !Interruption.isRequested { try await Task.sleep(for: .milliseconds(50)) }
+            session.cancel()
+        }
+        let report = await session.value
+        watch.cancel()
         progress.cancel()
         await progress.value
         return PrintedSync(report)

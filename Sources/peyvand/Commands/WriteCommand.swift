@@ -19,11 +19,21 @@ struct WriteCommand: SessionCommand {
         guard let file else { throw CommandFailure(.failed, words.cannotRead(jsonl)) }
         var lines = LineReader(file.fileDescriptor)
         var writing = Writing(session: session)
+        Interruption.watch()
         do {
-            while let line = try lines.next() {
+            while !Interruption.isRequested, let line = try lines.next() {
                 try await writing.take(line)
                 // Whoever writes a line and waits for the answer gets it.
                 if !lines.isReady { try await writing.flush() }
+            }
+            if Interruption.isRequested {
+                // Whole transactions that were read are still written; one that is open is not.
+                try await writing.flush()
+                let committed = words.committedBefore(
+                    writing.committedLines,
+                    transactions: writing.committedTransactions
+                )
+                throw CommandFailure(.failed, "\(words.stopped) \(committed)")
             }
             try await writing.finish()
         } catch is ClosedOutput {
@@ -201,8 +211,19 @@ struct LineReader {
                 buffer.append(UInt8(ascii: "\n"))
                 continue
             }
+            guard waitForInput() else { return nil }
             try fill()
         }
+    }
+
+    /// Waits until there is something to read; false when ^C came first.
+    private func waitForInput() -> Bool {
+        while !Interruption.isRequested {
+            var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            // Looks up now and then: a signal just before the call would not end it.
+            if poll(&request, 1, 200) > 0 { return true }
+        }
+        return false
     }
 
     private mutating func fill() throws {

@@ -26,6 +26,8 @@ struct ImportChunk: NodeRequest {
         var updated = 0
         /// Rows that are here just so already, or were deleted here.
         var skipped = 0
+        /// Fields that were edited here after they were imported, and stay.
+        var kept = 0
         /// Rows that were not taken.
         var invalid: [Problem] = []
         /// Where the change set stands; nil when nothing has changed.
@@ -53,6 +55,7 @@ struct ImportChunk: NodeRequest {
             do {
                 let written = try node.replica.write { transaction in
                     var writing = ImportWriting(target, node, transaction, refused, language)
+                    transaction.markAsImport()
                     try writing.perform(drafts)
                     if isDryRun { throw DryRun(outcome: writing.outcome) }
                     return writing.outcome
@@ -240,15 +243,18 @@ private struct ImportWriting {
     }
 
     private mutating func change(_ id: RowID, _ entry: RowEntry, _ draft: ImportDraft) throws {
-        var isChanged = try transaction.update(target.table.name, id: id, entry.values)
+        var (isChanged, kept) = try transaction.updateFromFile(target.table.name, id: id, entry.values)
         if target == .orders, let line = lines[.integer(id.rawValue)]?.first {
             var values = draft.lineValues
             // An order with several lines got them here: its total is not that of its first line.
             if let total = draft.values["total"], lines[.integer(id.rawValue)]?.count == 1 {
                 values["total"] = total
             }
-            if try transaction.update(TableDescription.orderLine.name, id: line, values) { isChanged = true }
+            let written = try transaction.updateFromFile(TableDescription.orderLine.name, id: line, values)
+            if written.isChanged { isChanged = true }
+            kept += written.kept
         }
+        outcome.kept += kept
         if isChanged { outcome.updated += 1 } else { outcome.skipped += 1 }
     }
 }

@@ -11,6 +11,8 @@ final class NodeService: Sendable {
     /// Milliseconds since 1970-01-01 UTC.
     let wallClock: @Sendable () -> UInt64
 
+    /// Where this head office listens, `host:port`, while it runs.
+    let listening = Mutex<String?>(nil)
     /// The line to the hub, in a branch that runs.
     let hubLink: HubLink?
 

@@ -29,7 +29,7 @@ struct FindCustomers: NodeRequest {
     let limit: Int
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedRow] {
-        let found = try node.replica.findCustomers(text, limit: limit)
+        let found = try node.replica.findCustomers(text, limit: limit) { try progress(ProgressReport(count: $0)) }
         return try node.replica.read { reader in
             try found.compactMap { try reader.row(.customer, id: $0).map(PrintedRow.init) }
         }

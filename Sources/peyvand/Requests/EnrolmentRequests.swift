@@ -16,9 +16,13 @@ struct Enroll: NodeRequest {
 
     let node: String
     let address: String
+    /// Whether somebody chose the address; else a running head office gives the one it listens on.
+    let isAddressChosen: Bool
     let seconds: Int
 
     func perform(in service: NodeService, progress: (ProgressReport) throws -> Void) throws -> Reply {
+        let running = service.listening.withLock { $0 }
+        let address = isAddressChosen ? self.address : running ?? self.address
         do {
             let invitation = try service.replica.invite(
                 node,

@@ -1,0 +1,201 @@
+import CRM
+import Causality
+import SyncProtocol
+
+/// When bulk work lets go of the writer, so that a local user never waits long.
+///
+/// Large transactions are cheaper: each commit waits for the disk. So nobody is made to wait, and no turn ends early
+/// while nobody does.
+struct WriterTurn: Sendable {
+    /// How many rows are merged in one transaction at most.
+    var rowsMax = 20_000
+    /// A turn of this length ends at the next change set when somebody waits. With the change set and the commit it
+    /// stays well below the 250 ms that a local user may wait.
+    var awaitedMax = Duration.milliseconds(50)
+
+    /// Whether the turn ends here, between two change sets.
+    func mustEnd(rows: Int, elapsed: Duration, isAwaited: Bool) -> Bool {
+        rows >= rowsMax || (isAwaited && elapsed >= awaitedMax)
+    }
+}
+
+/// How much work fits into a turn of the writer, learnt from the turns before.
+package struct WorkPace: Sendable {
+    /// What a turn should take.
+    package static let aim = Duration.milliseconds(100)
+
+    private let unitsMin: Int
+    private let unitsMax: Int
+    /// For the next turn.
+    package private(set) var units: Int
+
+    package init(unitsMin: Int = 100, unitsMax: Int) {
+        self.unitsMin = unitsMin
+        self.unitsMax = unitsMax
+        units = unitsMax
+    }
+
+    /// Notes how long a turn took. A turn that was much too long counts at once; a short one lengthens the next to
+    /// twice as much at most.
+    package mutating func took(_ elapsed: Duration, for units: Int) {
+        guard units > 0, elapsed > .zero else { return }
+        let fitting = Double(units) * (Self.aim / elapsed)
+        self.units = min(max(Int(min(fitting, Double(self.units) * 2)), unitsMin), unitsMax)
+    }
+}
+
+extension Replica {
+    /// Change sets that are decoded and go into one transaction together, as small as that is wise.
+    private struct Piece {
+        let batch: ChangeBatch
+        let sets: [IncomingChangeSet]
+        let rows: Int
+    }
+
+    /// How many rows are decoded ahead of the writer.
+    private static let rowsDecodedMax = 20_000
+
+    package func apply(
+        _ batches: [ChangeBatch],
+        from peer: SyncPeer
+    ) throws(SyncStoreFailure) -> ApplyOutcome {
+        try countingRefusals(of: peer.node) {
+            let compressor = ZstdCompressor()
+            let decompressor = ZstdDecompressor()
+            var taken = (changeSets: 0, rows: 0)
+            var rest = batches.flatMap(\.slices)[...]
+            while !rest.isEmpty {
+                // Decoded here, outside the writer's turn.
+                var pieces: [Piece] = []
+                var rows = 0
+                while let slice = rest.first, rows < Self.rowsDecodedMax {
+                    let piece = try decode(slice, compressor, decompressor)
+                    rows += piece.rows
+                    pieces.append(piece)
+                    rest.removeFirst()
+                }
+                try merge(pieces, from: peer, &taken)
+            }
+            for batch in batches {
+                if let body = batch.largeBody { self.spool.remove(body) }
+            }
+            let durable = try self.withWriterState { writer -> ApplyOutcome.Durable in
+                if writer.node.role == .branch { return .position(writer.cursor) }
+                let accepted = writer.vector[peer.origin]
+                return .seq(accepted?.seq ?? 0, chain: (accepted?.chain ?? .empty).prefix)
+            }
+            return ApplyOutcome(
+                durable: durable,
+                changeSets: taken.changeSets,
+                rows: taken.rows,
+                conflicts: 0,
+                parked: 0
+            )
+        }
+    }
+
+    /// Merges what was decoded, in as many turns of the writer as others make it take.
+    private func merge(
+        _ pieces: [Piece],
+        from peer: SyncPeer,
+        _ taken: inout (changeSets: Int, rows: Int)
+    ) throws {
+        var rest = pieces[...]
+        while !rest.isEmpty {
+            try withWriter { writer in
+                let start = ContinuousClock.now
+                var rows = 0
+                // Counted when it is committed: a failed turn leaves nothing.
+                var turn = (changeSets: 0, rows: 0)
+                var remaining = rest
+                try writer.transaction {
+                    while let piece = remaining.popFirst() {
+                        let added =
+                            writer.node.role == .headOffice
+                            ? try writer.takeFromChild(piece.sets, peer: peer)
+                            : try writer.takeFromHub(piece.batch, piece.sets)
+                        turn.changeSets += added.changeSets
+                        turn.rows += added.rows
+                        rows += piece.rows
+                        let elapsed = ContinuousClock.now - start
+                        if writerTurn.mustEnd(rows: rows, elapsed: elapsed, isAwaited: isWriterAwaited) { break }
+                    }
+                }
+                rest = remaining
+                taken.changeSets += turn.changeSets
+                taken.rows += turn.rows
+            }
+        }
+    }
+
+    private func decode(
+        _ slice: ChangeBatch,
+        _ compressor: ZstdCompressor,
+        _ decompressor: ZstdDecompressor
+    ) throws -> Piece {
+        var slice = slice
+        var sets: [IncomingChangeSet] = []
+        for (index, entry) in slice.entries.enumerated() {
+            switch entry {
+            case .stub:
+                continue
+            case .changeSet(let time, let body):
+                sets.append(
+                    try IncomingChangeSet(
+                        time: time,
+                        body: body,
+                        schema: schema,
+                        compressor: compressor,
+                        decompressor: decompressor,
+                        scratch: spool.directory
+                    )
+                )
+            case .large(let time, let body):
+                if try holds(body.id) {
+                    slice.entries[index] = .stub(body.id)
+                    continue
+                }
+                let set = try IncomingChangeSet(
+                    time: time,
+                    file: spool.map(body),
+                    schema: schema,
+                    decompressor: decompressor,
+                    scratch: spool.directory
+                )
+                guard set.reader.header.id == body.id else {
+                    throw Refusal(.invalidChange, "Change set \(set.reader.header.id) came under the name \(body.id).")
+                }
+                sets.append(set)
+            }
+        }
+        return Piece(batch: slice, sets: sets, rows: sets.reduce(0) { $0 + $1.reader.rowCount })
+    }
+}
+
+extension ChangeBatch {
+    /// Bytes of bodies after which a slice ends: about a thousand rows.
+    private static let sliceBytes = 64 << 10
+    private static let sliceEntries = 256
+
+    /// The batch in pieces between which the writer may pause. Each ends where the batch ends, which is checked when
+    /// that place is reached.
+    fileprivate var slices: [ChangeBatch] {
+        var slices: [ChangeBatch] = []
+        var first = 0
+        var bytes = 0
+        for (index, entry) in entries.enumerated() {
+            if case .changeSet(_, let body) = entry { bytes += body.bytes.count }
+            let isLast = index == entries.count - 1
+            guard isLast || bytes >= Self.sliceBytes || index - first + 1 >= Self.sliceEntries else { continue }
+            slices.append(
+                ChangeBatch(
+                    firstPosition: firstPosition == 0 ? 0 : firstPosition + UInt64(first),
+                    entries: Array(entries[first...index]),
+                    end: end
+                )
+            )
+            (first, bytes) = (index + 1, 0)
+        }
+        return slices
+    }
+}
