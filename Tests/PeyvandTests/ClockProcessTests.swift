@@ -62,7 +62,7 @@ struct ClockProcessTests {
             #expect(status.output.contains("clockSkew") && status.output.contains("24 hours"))
             let fleet = try await peyvand("fleet", "--data", office.headOffice, "--json")
             #expect(fleet.code == 1)
-            let node = (fleet.json["nodes"] as? [[String: Any]])?.first { $0["name"] as? String == name }
+            let node = (try fleet.json["nodes"] as? [[String: Any]])?.first { $0["name"] as? String == name }
             let known = try #require(node?["skewMilliseconds"] as? Int)
             #expect(abs(known - seconds * 1000) < 2000)
         }
