@@ -8,6 +8,10 @@ import Synchronization
 /// The questions of a child. Raw values are permanent: they travel.
 enum QuestionKind: UInt16 {
     case placeholder = 0
+    case refillCommonPrefix = 10
+    case refillVectors = 11
+    case refillOffer = 12
+    case refillPiece = 13
     case receipt = 40
 }
 
@@ -34,6 +38,8 @@ extension Replica {
             pinOrganisationKey,
             followHubClock,
             noteSoftwareTold,
+            keepVoucher,
+            refill,
             askForReceipt,
         ]
     }
@@ -72,6 +78,10 @@ extension Replica {
     private func taken(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
         switch QuestionKind(rawValue: question.kind) {
         case .receipt: return try takeReceipt(answer)
+        case .refillCommonPrefix: return try takeCommonPrefix(answer, to: question)
+        case .refillVectors: return try takeVectors(answer)
+        case .refillOffer: return try takeOffered(answer)
+        case .refillPiece: return try takePiece(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -83,6 +93,9 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
             case .receipt: return try self.answerReceipt(to: peer)
+            case .refillCommonPrefix?, .refillVectors?, .refillOffer?, .refillPiece?:
+                guard let kind = QuestionKind(rawValue: question.kind) else { throw self.unknownQuestion(question) }
+                return try self.answerRefill(kind, question.payload, from: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -34,10 +34,14 @@ struct ContactNotes {
         var isConnected = false
         /// The clocks when this node said hello.
         var greeting: NodeClock.Reading?
+        /// The hub did not know this node when it last called.
+        var isForgotten = false
     }
 
     var own = Own()
     private(set) var children: [UniqueID: Child] = [:]
+    /// By the origin of a child that had to go back in this node's log: what it holds all the same.
+    var held: [Origin: [Origin: UInt64]] = [:]
 
     subscript(node: UniqueID) -> Child {
         get { children[node] ?? Child() }
@@ -70,6 +74,9 @@ extension Replica {
             case .traffic(let sent, let received):
                 notes[peer.node].unsaved.sent += sent
                 notes[peer.node].unsaved.received += received
+                return false
+            case .forgotten:
+                notes.own.isForgotten = true
                 return false
             case .ended:
                 notes[peer.node].isConnected = false
@@ -113,13 +120,16 @@ extension Replica {
                     try writer.db.execute(
                         sql: """
                             UPDATE localContact SET acceptedSeq = coalesce(?, acceptedSeq),
+                                acceptedMost = max(coalesce(?, 0), iif(acceptedOrigin = ?, acceptedMost, 0)),
+                                acceptedOrigin = ?,
                                 lastContact = coalesce(?, lastContact), skewMilliseconds = coalesce(?, skewMilliseconds),
                                 hubPosition = coalesce(?, hubPosition),
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
                             """,
                         arguments: [
-                            own.acceptedSeq.map { Int64(clamping: $0) }, own.lastContact.map { Int64(clamping: $0) },
+                            own.acceptedSeq.map { Int64(clamping: $0) }, own.acceptedSeq.map { Int64(clamping: $0) },
+                            writer.node.origin.rawValue, writer.node.origin.rawValue, own.lastContact.map { Int64(clamping: $0) },
                             own.skewMilliseconds, own.hubPosition.map { Int64(clamping: $0) },
                             own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },
                             own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },

@@ -217,8 +217,7 @@ extension Replica {
                 )
             )
         }
-        let last = try Int64.fetchOne(db, sql: "SELECT max(origin) FROM registeredNode") ?? 0
-        let number = max(last, Int64(writer.node.origin.rawValue)) + 1
+        let number = try writer.greatestOrigin() + 1
         guard let origin = Origin(rawValue: UInt32(clamping: number)) else {
             return .failure(Refusal(.busy, "Head office has given away all its origin numbers."))
         }

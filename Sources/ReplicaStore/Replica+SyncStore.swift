@@ -36,6 +36,7 @@ extension Replica: SyncStore {
                     software: try writer.hasToldSoftware() ? "" : Self.software
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
+                try self.addRefillFacts(to: &hello, writer)
                 return hello
             }
         }
@@ -59,6 +60,7 @@ extension Replica: SyncStore {
                 }
                 let accepted = writer.vector[hello.origin]
                 try Self.check(hello, writer)
+                let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
                 let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
@@ -68,7 +70,8 @@ extension Replica: SyncStore {
                     $0[hello.node].conflicts = hello.conflicts
                     if !hello.software.isEmpty { $0[hello.node].software = hello.software }
                     $0[hello.node].lastContact = receivedAtMilliseconds
-                    $0[hello.node].acknowledged = hello.cursor
+                    if isCursorKnown { $0[hello.node].acknowledged = hello.cursor }
+                    if hello.extras.offeredSeq == nil { $0.held[hello.origin] = nil }
                     $0[hello.node].isConnected = true
                     $0[hello.node].skewMilliseconds = skew
                 }
@@ -86,6 +89,8 @@ extension Replica: SyncStore {
                 if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
                 welcome.extras.isClockTrusted =
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
+                try writer.giveVoucher(to: hello, in: &welcome)
+                try writer.noteLostLog(hello, in: &welcome)
                 return welcome
             }
         }
@@ -93,11 +98,18 @@ extension Replica: SyncStore {
 
     /// Whether a child may come in.
     private static func check(_ hello: Hello, _ writer: ReplicaWriter) throws {
-        let registered = try Row.fetchOne(
-            writer.db,
-            sql: "SELECT name, origin, keyHash, acknowledgedPosition FROM registeredNode WHERE node = ?",
-            arguments: [Data(hello.node.bytes)]
-        )
+        func registration() throws -> Row? {
+            try Row.fetchOne(
+                writer.db,
+                sql: "SELECT name, origin, keyHash, acknowledgedPosition FROM registeredNode WHERE node = ?",
+                arguments: [Data(hello.node.bytes)]
+            )
+        }
+        var registered = try registration()
+        if registered == nil, hello.extras.voucher != nil {
+            try writer.readmit(hello)
+            registered = try registration()
+        }
         guard let registered, [UInt8](registered["keyHash"] as Data) == hash(hello.key.bytes),
             registered["origin"] as UInt32 == hello.origin.rawValue
         else {
@@ -125,13 +137,8 @@ extension Replica: SyncStore {
                 restored.replacingOccurrences(of: "%", with: "another history up to \(accepted.seq)")
             )
         }
-        guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else {
-            throw Refusal(
-                .unknownCursor,
-                "Head office's log does not contain what this node has taken, up to \(hello.cursor.position). "
-                    + "Head office may have been restored from an older backup; nothing was exchanged."
-            )
-        }
+        // This head office has lost what the node has taken: what was acknowledged here says nothing then.
+        guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else { return }
         let acknowledged: Int64 = registered["acknowledgedPosition"]
         if Int64(clamping: hello.cursor.position) < acknowledged {
             throw Refusal(
@@ -184,8 +191,8 @@ extension Replica: SyncStore {
         entriesMax: Int
     ) throws(SyncStoreFailure) -> OutgoingBatch {
         try readBatch(
-            "origin = ? AND seq > ? ORDER BY seq",
-            [Int64(node.origin.rawValue), Int64(clamping: afterSeq)],
+            "origin = ? AND seq > ? AND seq <= ? ORDER BY seq",
+            [Int64(node.origin.rawValue), Int64(clamping: afterSeq), Int64(clamping: sendLimit ?? .max)],
             stubsFor: nil,
             bytesMax: bytesMax,
             entriesMax: entriesMax
@@ -217,7 +224,9 @@ extension Replica: SyncStore {
         bytesMax: Int,
         entriesMax: Int
     ) throws(SyncStoreFailure) -> OutgoingBatch {
-        try throwingStoreFailure {
+        // After this log was lost and filled again, a child is spared what it holds.
+        let held = reader.flatMap { reader in contacts.withLock { $0.held[reader] } } ?? [:]
+        return try throwingStoreFailure {
             try self.pool.read { db in
                 let cursor = try Row.fetchCursor(
                     db,
@@ -244,7 +253,7 @@ extension Replica: SyncStore {
                         isAtEnd = false
                         break
                     }
-                    if origin == reader {
+                    if origin == reader || (held[origin] ?? 0) >= UInt64(bitPattern: row[2] as Int64) {
                         entries.append(
                             .stub(ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64)))
                         )

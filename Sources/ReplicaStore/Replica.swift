@@ -37,6 +37,8 @@ package final class Replica: Sendable {
     private let waiting = Atomic(0)
     /// What this branch is asking its hub.
     let consultation = Mutex<Consultation?>(nil)
+    /// How far this branch has come with refilling a hub that has lost the end of its log.
+    let refillRun = Mutex(RefillRun())
 
     /// Format of the file; rises with each migration.
     package static let format = 2

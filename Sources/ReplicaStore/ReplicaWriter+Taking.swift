@@ -54,15 +54,13 @@ extension ReplicaWriter {
             let set = entry.isStub ? nil : remaining.popFirst()
             guard position > cursor.position else { continue }
             let id: ChangeSetID
-            if case .stub(let own) = entry {
-                id = own
-                try db.execute(
-                    sql: "UPDATE log SET hubPosition = ? WHERE origin = ? AND seq = ?",
-                    arguments: [Int64(clamping: position), Int64(own.origin.rawValue), Int64(clamping: own.seq)]
-                )
+            var isNew = false
+            if case .stub(let held) = entry {
+                id = held
             } else if let set {
                 id = set.reader.header.id
-                if try take(set, from: .hub(position: position)) {
+                isNew = try take(set, from: .hub(position: position))
+                if isNew {
                     taken.changeSets += 1
                     taken.rows += set.reader.rowCount
                 }
@@ -76,8 +74,11 @@ extension ReplicaWriter {
                         + "an older copy, or another copy has been in use. Nothing was taken."
                 )
             }
-            moveCursor(to: cursor.appending(id, chain: chain))
+            let next = cursor.appending(id, chain: chain)
+            if !isNew { try noteHubPrefix(next, of: id) }
+            moveCursor(to: next)
         }
+        try coverKeptNumberings()
         guard cursor.position != batch.end.position || cursor == batch.end else {
             throw Refusal(
                 .invalidChange,

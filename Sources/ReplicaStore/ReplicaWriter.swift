@@ -35,6 +35,9 @@ final class ReplicaWriter {
     /// A large change set that the search index is following.
     var searchedContent: (position: UInt64, content: ContentStorage, reader: ChangeSetReader)?
 
+    /// What the hub's log was before it was lost, as far as the cursor does not cover it.
+    var keptNumberings: [KeptNumbering] = []
+
     private var merges: [Int: RowMerge] = [:]
     private let digests: DigestBuckets
     private let compressor = ZstdCompressor()
@@ -51,8 +54,8 @@ final class ReplicaWriter {
         digests = try DigestBuckets(db)
         insertLog = try RawStatement(
             """
-            INSERT INTO log(position, origin, seq, time, rows, chain, digest, hubPosition, body, timeMax)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO log(position, origin, seq, time, rows, chain, digest, hubPosition, body, timeMax, hubDigest)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             in: db
         )
@@ -90,6 +93,7 @@ final class ReplicaWriter {
             else { throw StoreFailure.database("The version vector is damaged; restore a backup.") }
             vector[origin] = (UInt64(bitPattern: row[1] as Int64), chain)
         }
+        keptNumberings = try KeptNumbering.uncovered(db)
     }
 
     // MARK: Transactions
@@ -240,7 +244,10 @@ final class ReplicaWriter {
         insertLog.bind(5, Int64(rows))
         insertLog.bind(6, blob: chain.bytes)
         insertLog.bind(7, prefix.digest)
-        if let hubPosition { insertLog.bind(8, hubPosition) }
+        if let hubPosition {
+            insertLog.bind(8, hubPosition)
+            insertLog.bind(11, cursor.appending(id, chain: chain).digest)
+        }
         insertLog.bind(10, max(timeMax, time).packed)
         switch body {
         case .bytes(let bytes):
@@ -268,10 +275,11 @@ final class ReplicaWriter {
         return frame.count < content.count ? frame : content
     }
 
-    /// What this node has seen: its hub's log up to the cursor, or, at head office, its own.
+    /// What this node has seen: its hub's log up to the cursor, and what it had taken of logs that the hub has
+    /// lost; or, at head office, its own.
     private var context: CausalContext {
         let prefix = node.role == .headOffice ? end : cursor
-        return CausalContext(lives: [], hubs: prefix == .empty ? [] : [prefix])
+        return CausalContext(lives: [], hubs: (prefix == .empty ? [] : [prefix]) + keptNumberings.map(\.end))
     }
 
     // MARK: Other programs

@@ -193,6 +193,8 @@ package struct SyncSession: Sendable {
         case (_, .logGrew):
             hasGrown = true
             return []
+        case (.greeting(let hello), .received(.refuse(let refusal), _)):
+            return refused(refusal, answering: hello)
         case (_, .received(.refuse(let refusal), _)):
             return close(.refused(refusal))
         case (_, .received(.bye(let reason), _)):
@@ -276,11 +278,11 @@ extension SyncSession {
             return close(.noCommonVersion(min: version, max: version))
         }
         let welcome = welcome.completed(from: hello)
-        let hasUnsent = hello.ownSeq > welcome.acceptedSeq || hasGrown
+        let hasUnsent = hello.offeredSeq > welcome.acceptedSeq || hasGrown
         var stream = Stream(
             peer: SyncPeer(node: welcome.node, origin: welcome.origin),
             child: hello.origin,
-            childSeqAnnounced: hello.ownSeq,
+            childSeqAnnounced: hello.offeredSeq,
             mode: welcome.mode,
             outgoing: OutgoingWindow(after: .seq(welcome.acceptedSeq), hasMore: hasUnsent, limits: limits),
             incoming: IncomingQueue(after: .position(hello.cursor), limits: limits)
@@ -297,11 +299,20 @@ extension SyncSession {
         ]
     }
 
+    /// A hub that has forgotten this child lets it in again when it shows its voucher: at once, in a new session.
+    private mutating func refused(_ refusal: Refusal, answering hello: Hello) -> [Action] {
+        guard refusal.code == .unknownNode, hello.extras.holdsVoucher, hello.extras.voucher == nil else {
+            return close(.refused(refusal))
+        }
+        let own = SyncPeer(node: hello.node, origin: hello.origin)
+        return [.record(.forgotten, of: own)] + close(.reconnecting)
+    }
+
     private mutating func letIn(_ hello: Hello, _ welcome: Welcome) -> [Action] {
         var stream = Stream(
             peer: SyncPeer(node: hello.node, origin: hello.origin),
             child: hello.origin,
-            childSeqAnnounced: hello.ownSeq,
+            childSeqAnnounced: hello.offeredSeq,
             mode: welcome.mode,
             outgoing: OutgoingWindow(
                 after: .position(hello.cursor),
@@ -342,7 +353,7 @@ private struct Stream: Hashable, Sendable {
     let peer: SyncPeer
     /// The origin of the child.
     let child: Origin
-    /// What the child said it had written when it came.
+    /// What the child said it would send when it came.
     let childSeqAnnounced: UInt64
     let mode: SyncMode
     var outgoing: OutgoingWindow
@@ -845,7 +856,7 @@ extension Refusal {
 extension Welcome {
     /// Whether the hub says with it that it has nothing for the child, and the child nothing for it.
     fileprivate func tellsAll(_ hello: Hello) -> Bool {
-        end == hello.cursor && acceptedSeq == hello.ownSeq
+        end == hello.cursor && acceptedSeq == hello.offeredSeq
     }
 }
 

@@ -112,6 +112,8 @@ package enum SyncFact: Hashable, Sendable {
     case compared(isEqual: Bool, at: LogPrefix)
     /// At both: so many bytes went over the line since this was last told.
     case traffic(sentBytes: Int, receivedBytes: Int)
+    /// At a child: the hub does not know it; the next hello shows its voucher. The peer is the child itself.
+    case forgotten
     /// At both: the session is over.
     case ended(SyncFailure?)
 }

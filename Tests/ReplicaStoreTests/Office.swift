@@ -2,7 +2,7 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-import ReplicaStore
+@testable import ReplicaStore
 import SyncProtocol
 import Synchronization
 import TestKit
@@ -62,6 +62,32 @@ final class Office: Sendable {
         let clock = ClockBox()
         self.clock = clock
         replica = try Replica.create(home.path + "/node", node: node, clock: NodeClock { clock.reading })
+    }
+
+    /// Another node on a copy of this one's file, as it is now.
+    ///
+    /// - Parameter origin: The number of its new life; nil to go on unnoticed under the same one.
+    func copy(origin: UInt32? = nil) throws -> Office {
+        let home = TemporaryDirectory()
+        try FileManager.default.createDirectory(atPath: home.path + "/node", withIntermediateDirectories: true)
+        let file = Replica.path(in: home.path + "/node")
+        try DatabaseQueue(path: databasePath).vacuum(into: file)
+        return try Office(home: home, milliseconds: wallMilliseconds, origin: origin)
+    }
+
+    private init(home: TemporaryDirectory, milliseconds: UInt64, origin: UInt32?) throws {
+        self.home = home
+        let clock = ClockBox(milliseconds)
+        self.clock = clock
+        replica = try Replica.open(home.path + "/node") { clock.milliseconds }
+        guard let origin = origin.flatMap(Origin.init(rawValue:)) else { return }
+        try replica.withWriter { writer in
+            try writer.transaction {
+                var node = writer.node
+                node.origin = origin
+                try writer.updateNode(node)
+            }
+        }
     }
 
     private let clock: ClockBox

@@ -1,0 +1,68 @@
+extension Format2 {
+    /// What both sides remember of logs that a head office has lost, and of a branch's right to come back.
+    static let refill = """
+        -- At a branch: the digest of the hub's log up to hubPosition.
+        ALTER TABLE log ADD COLUMN hubDigest INTEGER;
+        CREATE INDEX logByHubPosition ON log(hubPosition) WHERE hubPosition IS NOT NULL;
+        -- The most that a hub has ever said to hold of an origin of this node.
+        ALTER TABLE localContact ADD COLUMN acceptedMost INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE localContact ADD COLUMN acceptedOrigin INTEGER NOT NULL DEFAULT 0;
+        UPDATE localContact SET acceptedMost = acceptedSeq,
+            acceptedOrigin = coalesce((SELECT origin FROM localNode), 0);
+        -- At a branch: what the hub's log said above the last position that is in its present log too.
+        CREATE TABLE keptNumbering(
+            numbering INTEGER PRIMARY KEY,
+            basePosition INTEGER NOT NULL,
+            baseDigest INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            digest INTEGER NOT NULL,
+            -- Once the cursor covers all of it, new contexts need not name it.
+            isCovered INTEGER NOT NULL DEFAULT 0
+        );
+        CREATE TABLE keptEntry(
+            numbering INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            PRIMARY KEY (numbering, position)
+        ) WITHOUT ROWID;
+        -- At head office: the same, for all logs it has lost, as a tree of lines. The parent of a line that leaves
+        -- the own log is null.
+        CREATE TABLE formerLine(line INTEGER PRIMARY KEY, parent INTEGER, forkPosition INTEGER NOT NULL);
+        CREATE TABLE formerEntry(
+            line INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            digest INTEGER NOT NULL,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            timeMax INTEGER NOT NULL,
+            PRIMARY KEY (line, position)
+        ) WITHOUT ROWID;
+        CREATE UNIQUE INDEX formerEntryByPosition ON formerEntry(position, digest);
+        CREATE INDEX formerEntryByOrigin ON formerEntry(line, origin, seq);
+        -- At head office: a large change set that a branch is handing in, piece by piece.
+        CREATE TABLE refillPiece(
+            node BLOB NOT NULL,
+            first INTEGER NOT NULL,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            bytes BLOB NOT NULL,
+            PRIMARY KEY (node, first)
+        ) WITHOUT ROWID;
+        -- Two contents for one change set: the exchange with that node has stopped.
+        CREATE TABLE contradiction(
+            node BLOB NOT NULL,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            chainHere INTEGER NOT NULL,
+            chainThere INTEGER NOT NULL,
+            noticedAt INTEGER NOT NULL,
+            PRIMARY KEY (node, origin, seq)
+        ) WITHOUT ROWID;
+        CREATE TABLE voucher(
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            origin INTEGER NOT NULL,
+            statement BLOB NOT NULL
+        );
+        """
+}

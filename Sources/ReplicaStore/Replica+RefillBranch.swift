@@ -1,0 +1,427 @@
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+// At a branch whose head office has lost the end of its log: it goes back to the last common prefix, remembers what
+// stood above it, and offers all of that until head office holds it again.
+
+/// How far a branch has come with refilling its hub. Nothing of it need survive: it is begun again.
+struct RefillRun {
+    /// The hub's log is known not to have this prefix. While the last common one is looked for.
+    var unknown = LogPrefix.empty
+    /// What the hub holds, per origin.
+    var held: [Origin: UInt64] = [:]
+    /// Lost logs that are still to be offered, newest first, and how far the first of them has come.
+    var numberings: [KeptNumbering] = []
+    var offered: LogPrefix?
+    /// One change set of the own log that is to be offered in no known order.
+    struct LoosePlace: Hashable {
+        let position: Int64
+        let origin: Origin
+        /// No hub has ever had it.
+        let isFresh: Bool
+    }
+
+    /// Still to be offered, in the order of the own log; nil before they were looked up.
+    var loose: [LoosePlace]?
+    /// Not all of a lost log could be taken: what names its later part has to wait.
+    var mustWait = false
+    /// The change set that the hub has all pieces of.
+    var spooled: ChangeSetID?
+    /// The prefix up to each entry of the last offer, if they were in order, to go on from.
+    var lastOffer: RefillOffer?
+    /// Everything was offered, and something has to wait for another branch. Own change sets go up to here only.
+    var sendLimit: UInt64?
+    /// Where the cursor stood then.
+    var cursorAtEnd = LogPrefix.empty
+    /// The next hello says that all was offered.
+    var isOffered = false
+
+    /// The next change set of an origin has to wait for something, and so have all after it.
+    mutating func skip(_ origin: Origin) {
+        loose?.removeAll { $0.origin == origin }
+    }
+}
+
+extension Replica {
+    /// Bytes of bodies in one question; a larger body goes in pieces.
+    private static let offerBytesMax = 700 << 10
+    private static let offerEntriesMax = 4096
+    private static let looseEntriesMax = 500
+    /// Prefixes between two that are asked for at a time.
+    private static let searchWidth: UInt64 = 32
+
+    /// What the hello says of lost logs.
+    func addRefillFacts(to hello: inout Hello, _ writer: ReplicaWriter) throws {
+        hello.extras.keptPrefixes = try KeptNumbering.all(writer.db).map(\.end)
+        refillRun.withLock { run in
+            if run.isOffered { hello.extras.offeredSeq = run.sendLimit ?? hello.ownSeq }
+        }
+        try addVoucher(to: &hello, writer)
+    }
+
+    /// The last own change set that may be sent now; nil when all may.
+    var sendLimit: UInt64? { refillRun.withLock { $0.sendLimit } }
+
+    /// A step of the consultation.
+    func refill(_ occasion: ConsultationOccasion) throws -> SyncStep {
+        switch occasion {
+        case .welcomed(let welcome, _):
+            guard let lost = welcome.extras.lost else {
+                let wasOffered = refillRun.withLock { run in
+                    defer { run.isOffered = false }
+                    if !run.isOffered { run = RefillRun() }
+                    return run.isOffered
+                }
+                if !wasOffered { try forgetContradictions() }
+                return .goOn
+            }
+            return try beginRefill(lost)
+        case .during(.settled):
+            // What had to wait may have come from another branch meanwhile.
+            let (limit, cursor) = refillRun.withLock { ($0.sendLimit, $0.cursorAtEnd) }
+            guard limit != nil, try withWriterState({ $0.cursor }) != cursor else { return .goOn }
+            refillRun.withLock { $0 = RefillRun() }
+            return .reconnect
+        case .during:
+            return .goOn
+        }
+    }
+
+    private func beginRefill(_ lost: LostLog) throws -> SyncStep {
+        var run = RefillRun()
+        defer { refillRun.withLock { $0 = run } }
+        guard lost.isCursorLost else { return try askVectors() }
+        let positions = try withWriter { writer -> [UInt64] in
+            try writer.transaction { try writer.completeHubDigests() }
+            run.unknown = writer.cursor
+            var positions: [UInt64] = []
+            var back: UInt64 = 1
+            while back < writer.cursor.position {
+                positions.append(writer.cursor.position - back)
+                back *= 2
+            }
+            return positions
+        }
+        return try askCommonPrefix(at: positions, from: .empty, &run)
+    }
+
+    // MARK: The last common prefix
+
+    /// Asks which of the known prefixes at some positions the hub has; when there are none between, the last common
+    /// one is found.
+    private func askCommonPrefix(
+        at positions: [UInt64],
+        from low: LogPrefix,
+        _ run: inout RefillRun
+    ) throws -> SyncStep {
+        let high = run.unknown
+        let between = try withWriter { writer in
+            try writer.hubPrefixes(at: positions).filter { low.position < $0.position && $0.position < high.position }
+        }
+        guard !between.isEmpty else { return try fallBack(to: low) }
+        var writer = ByteWriter()
+        writer.write([low] + between)
+        return .ask(SyncQuestion(kind: QuestionKind.refillCommonPrefix.rawValue, payload: writer.bytes))
+    }
+
+    /// Takes the answer to ``QuestionKind/refillCommonPrefix``.
+    func takeCommonPrefix(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
+        let asked = try reading(question.payload) { reader throws(MalformedBytes) in
+            try reader.prefixes(max: Self.prefixesAskedMax)
+        }
+        let index = try reading(answer.payload) { reader throws(MalformedBytes) in try reader.varint() }
+        guard index < UInt64(asked.count) else {
+            throw Refusal(.invalidChange, "Head office names a prefix of its log that it was not asked for.")
+        }
+        var run = refillRun.withLock { $0 }
+        defer { refillRun.withLock { $0 = run } }
+        let low = asked[Int(index)]
+        if Int(index) + 1 < asked.count { run.unknown = asked[Int(index) + 1] }
+        let gap = run.unknown.position - low.position
+        let steps = min(Self.searchWidth, gap - 1)
+        let positions = (0..<steps).map { low.position + ($0 + 1) * gap / (steps + 1) }
+        return try askCommonPrefix(at: positions, from: low, &run)
+    }
+
+    private func fallBack(to base: LogPrefix) throws -> SyncStep {
+        try withWriter { writer in try writer.transaction { try writer.fallBack(to: base) } }
+        return try askVectors()
+    }
+
+    // MARK: Vectors
+
+    private func askVectors() throws -> SyncStep {
+        let own = try withWriterState { writer in
+            writer.vector.sorted { $0.key < $1.key }.map {
+                ChainHead(id: ChangeSetID(origin: $0.key, seq: $0.value.seq), chain: $0.value.chain.prefix)
+            }
+        }
+        var writer = ByteWriter()
+        writer.write(own)
+        return .ask(SyncQuestion(kind: QuestionKind.refillVectors.rawValue, payload: writer.bytes))
+    }
+
+    /// Takes the answer to ``QuestionKind/refillVectors``.
+    func takeVectors(_ answer: SyncAnswer) throws -> SyncStep {
+        let (outcome, heads) = try reading(answer.payload) { reader throws(MalformedBytes) in
+            (try reader.refillOutcome(), try reader.vector(max: Self.vectorEntriesMax))
+        }
+        try stop(at: outcome)
+        var run = refillRun.withLock { $0 }
+        defer { refillRun.withLock { $0 = run } }
+        run.held = Dictionary(heads.map { ($0.id.origin, $0.id.seq) }, uniquingKeysWith: max)
+        return try withWriter { writer in
+            run.numberings = try KeptNumbering.all(writer.db)
+            return try self.offer(&run, writer)
+        }
+    }
+
+    /// Ends the session when one change set has two contents, and remembers it.
+    private func stop(at outcome: RefillOutcome) throws {
+        guard case .contradicts(let id, let here, let there) = outcome else { return }
+        let hub = node.hub?.node ?? []
+        let now = wallClock()
+        try withWriter { writer in
+            try writer.transaction {
+                try writer.db.execute(
+                    sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)",
+                    arguments: [
+                        Data(hub), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
+                        Int64(bitPattern: there), Int64(clamping: now),
+                    ]
+                )
+            }
+        }
+        throw Refusal.contradiction(id, here: here, there: there)
+    }
+
+    private func forgetContradictions() throws {
+        try withWriter { writer in
+            let isAny = try Bool.fetchOne(writer.db, sql: "SELECT EXISTS (SELECT 1 FROM contradiction)")
+            guard isAny == true else { return }
+            try writer.transaction { try writer.db.execute(sql: "DELETE FROM contradiction") }
+        }
+    }
+
+    // MARK: Offers
+
+    /// Offers the next change sets; says to come back when there are no more.
+    private func offer(_ run: inout RefillRun, _ writer: ReplicaWriter) throws -> SyncStep {
+        while let numbering = run.numberings.first {
+            let start = run.offered ?? numbering.base
+            if start.position < numbering.end.position,
+                let step = try ask(readNumbering(numbering, after: start, run, writer), &run)
+            {
+                return step
+            }
+            if run.offered != numbering.end { run.mustWait = true }
+            run.numberings.removeFirst()
+            run.offered = nil
+        }
+        if run.loose == nil { run.loose = try loosePlaces(run, writer) }
+        while let loose = run.loose, !loose.isEmpty {
+            if let step = try ask(readLoose(&run, writer), &run) { return step }
+        }
+        // Comes back as it is now: all that is missing under the kept prefixes was offered.
+        run.sendLimit = run.mustWait ? run.held[writer.node.origin] ?? 0 : nil
+        run.cursorAtEnd = writer.cursor
+        run.isOffered = true
+        run.lastOffer = nil
+        return .reconnect
+    }
+
+    private func ask(_ next: Offered, _ run: inout RefillRun) -> SyncStep? {
+        var bytes = ByteWriter()
+        switch next {
+        case .nothing:
+            return nil
+        case .piece(let id, let first, let piece):
+            bytes.varint(UInt64(id.origin.rawValue))
+            bytes.varint(id.seq)
+            bytes.varint(first)
+            bytes.raw(piece)
+            return .ask(SyncQuestion(kind: QuestionKind.refillPiece.rawValue, payload: bytes.bytes))
+        case .offer(let offer):
+            run.lastOffer = offer
+            bytes.write(offer)
+            return .ask(SyncQuestion(kind: QuestionKind.refillOffer.rawValue, payload: bytes.bytes))
+        }
+    }
+
+    /// What is sent next.
+    private enum Offered {
+        case nothing
+        case piece(ChangeSetID, first: UInt64, [UInt8])
+        case offer(RefillOffer)
+    }
+
+    private func readNumbering(
+        _ numbering: KeptNumbering,
+        after start: LogPrefix,
+        _ run: RefillRun,
+        _ writer: ReplicaWriter
+    ) throws -> Offered {
+        let rows = try Row.fetchCursor(
+            writer.db,
+            sql: """
+                SELECT keptEntry.position, log.origin, log.seq, log.chain, log.time, log.body FROM keptEntry
+                JOIN log USING (origin, seq) WHERE numbering = ? AND keptEntry.position > ? ORDER BY keptEntry.position
+                """,
+            arguments: [numbering.number, Int64(clamping: start.position)]
+        )
+        var offer = RefillOffer(kind: .inOrder, start: start, entries: [])
+        return try fill(&offer, from: rows, run) { row, count in
+            // A gap: this branch began with a snapshot, and another one has to tell what stood there.
+            UInt64(bitPattern: row[0] as Int64) == start.position + UInt64(count) + 1
+        }
+    }
+
+    /// Fills an offer from rows of (position, origin, seq, chain, time, body), as far as it goes.
+    private func fill(
+        _ offer: inout RefillOffer,
+        from rows: RowCursor,
+        _ run: RefillRun,
+        while isNext: (Row, Int) -> Bool
+    ) throws -> Offered {
+        var bytes = 0
+        // What the hub will hold when it has taken the entries before.
+        var held = run.held
+        while let row = try rows.next(), isNext(row, offer.entries.count), offer.entries.count < Self.offerEntriesMax {
+            guard let origin = Origin(rawValue: row[1] as UInt32), let chain = ChangeChain(bytes: [UInt8](row[3] as Data)),
+                let time = HybridTimestamp(packed: UInt64(bitPattern: row[4] as Int64))
+            else { break }
+            let id = ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64))
+            var body = RefillEntry.Body.none
+            if id.seq > held[origin] ?? 0 {
+                // A body that was trimmed: others have to bring it.
+                guard let stored = row[5] as Data? else { break }
+                if stored.count > Self.offerBytesMax {
+                    guard run.spooled == id else {
+                        guard offer.entries.isEmpty else { break }
+                        return .piece(id, first: 0, [UInt8](stored.prefix(Self.offerBytesMax)))
+                    }
+                    body = .pieces(time, bytes: stored.count)
+                } else {
+                    guard bytes + stored.count <= Self.offerBytesMax else { break }
+                    bytes += stored.count
+                    let isCompressed = stored.first == Self.zstdFirstByte
+                    body = .whole(time, ChangeBody(isCompressed: isCompressed, bytes: [UInt8](stored)))
+                }
+                held[origin] = id.seq
+            }
+            offer.entries.append(RefillEntry(head: ChainHead(id: id, chain: chain.prefix), body: body))
+        }
+        return offer.entries.isEmpty ? .nothing : .offer(offer)
+    }
+
+    /// Where change sets lie that the hub lacks and no kept numbering has told it of: former lives of this node, and
+    /// what the lost hub had acknowledged. If something has to wait, also what no hub has had: the stream would stop
+    /// at the first that waits.
+    private func loosePlaces(_ run: RefillRun, _ writer: ReplicaWriter) throws -> [RefillRun.LoosePlace] {
+        let own = writer.node.origin
+        let acknowledged = try Int64.fetchOne(
+            writer.db,
+            sql: "SELECT acceptedMost FROM localContact WHERE acceptedOrigin = ?",
+            arguments: [own.rawValue]
+        )
+        var places: [RefillRun.LoosePlace] = []
+        for (origin, head) in writer.vector where head.seq > run.held[origin] ?? 0 {
+            let rows = try Row.fetchCursor(
+                writer.db,
+                sql: "SELECT position, seq FROM log WHERE origin = ? AND seq > ?",
+                arguments: [origin.rawValue, Int64(clamping: run.held[origin] ?? 0)]
+            )
+            while let row = try rows.next() {
+                let isFresh = origin == own && row[1] as Int64 > acknowledged ?? 0
+                if isFresh, !run.mustWait { break }
+                places.append(.init(position: row[0], origin: origin, isFresh: isFresh))
+            }
+        }
+        return places.sorted { $0.position < $1.position }
+    }
+
+    private func readLoose(_ run: inout RefillRun, _ writer: ReplicaWriter) throws -> Offered {
+        while let first = run.loose?.first {
+            let chunk = (run.loose ?? []).prefix(Self.looseEntriesMax).prefix { $0.isFresh == first.isFresh }
+            let positions = chunk.map { String($0.position) }.joined(separator: ", ")
+            let rows = try Row.fetchCursor(
+                writer.db,
+                sql: """
+                    SELECT position, origin, seq, chain, time, body FROM log WHERE position IN (\(positions))
+                    ORDER BY position
+                    """
+            )
+            var offer = RefillOffer(kind: first.isFresh ? .fresh : .loose, start: .empty, entries: [])
+            let offered = try fill(&offer, from: rows, run) { _, _ in true }
+            guard case .nothing = offered else { return offered }
+            run.skip(first.origin)
+        }
+        return .nothing
+    }
+
+    /// Takes the answer to ``QuestionKind/refillOffer``.
+    func takeOffered(_ answer: SyncAnswer) throws -> SyncStep {
+        let (outcome, taken) = try reading(answer.payload) { reader throws(MalformedBytes) in
+            (try reader.refillOutcome(), try reader.varint())
+        }
+        try stop(at: outcome)
+        var run = refillRun.withLock { $0 }
+        defer { refillRun.withLock { $0 = run } }
+        guard let offer = run.lastOffer, taken <= UInt64(offer.entries.count) else {
+            throw Refusal(.invalidChange, "Head office took more than it was offered.")
+        }
+        return try withWriter { writer in
+            var prefix = offer.start
+            for entry in offer.entries.prefix(Int(taken)) {
+                let id = entry.head.id
+                run.held[id.origin] = max(run.held[id.origin] ?? 0, id.seq)
+                if offer.kind == .inOrder, let chain = try writer.chain(of: id) {
+                    prefix = prefix.appending(id, chain: chain)
+                }
+            }
+            run.spooled = nil
+            switch offer.kind {
+            case .inOrder:
+                run.offered = prefix
+                if outcome == .waits {
+                    // The rest has to wait for another branch; what does not depend on it goes in no order.
+                    run.mustWait = true
+                    run.numberings.removeFirst()
+                    run.offered = nil
+                }
+            case .loose, .fresh:
+                run.loose?.removeFirst(Int(taken))
+                if outcome == .waits, Int(taken) < offer.entries.count {
+                    run.skip(offer.entries[Int(taken)].head.id.origin)
+                }
+            }
+            return try self.offer(&run, writer)
+        }
+    }
+
+    /// Takes the answer to ``QuestionKind/refillPiece``.
+    func takePiece(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
+        let held = try reading(answer.payload) { reader throws(MalformedBytes) in try reader.varint() }
+        let id = try question.payload.withUnsafeBytes { buffer in
+            var reader = ByteReader(buffer)
+            return try reader.changeSetID()
+        }
+        var run = refillRun.withLock { $0 }
+        defer { refillRun.withLock { $0 = run } }
+        return try withWriter { writer in
+            let body = try Data.fetchOne(
+                writer.db,
+                sql: "SELECT body FROM log WHERE origin = ? AND seq = ?",
+                arguments: [id.origin.rawValue, Int64(clamping: id.seq)]
+            )
+            if let body, held < UInt64(body.count) {
+                let rest = body.dropFirst(Int(held)).prefix(Self.offerBytesMax)
+                if let step = self.ask(.piece(id, first: held, [UInt8](rest)), &run) { return step }
+            }
+            run.spooled = id
+            return try self.offer(&run, writer)
+        }
+    }
+}

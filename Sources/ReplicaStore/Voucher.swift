@@ -1,0 +1,189 @@
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+
+/// A statement that head office has signed for a node: who it is. A head office that has been put back to an older
+/// copy takes the node in again when it is shown.
+///
+/// Bytes: format 1, organisation 16, node 16, hash of the node's key 32, origin v, branch row 8, name text; then the
+/// signature, 64.
+struct Voucher: Hashable {
+    let organisation: [UInt8]
+    let node: [UInt8]
+    let keyHash: [UInt8]
+    let origin: Origin
+    let branchRow: Int64
+    let name: String
+
+    private static let format: UInt8 = 1
+    private static let signatureBytes = 64
+    private static let nameBytesMax = 256
+
+    /// What is signed.
+    var statement: [UInt8] {
+        var writer = ByteWriter()
+        writer.byte(Self.format)
+        writer.raw(organisation)
+        writer.raw(node)
+        writer.raw(keyHash)
+        writer.varint(UInt64(origin.rawValue))
+        writer.fixed64(UInt64(bitPattern: branchRow))
+        writer.sized(Array(name.utf8))
+        return writer.bytes
+    }
+
+    /// Signs it; nil without head office's private key.
+    func signed(by key: OrganisationKey) throws -> [UInt8]? {
+        try key.sign(statement).map { statement + $0 }
+    }
+
+    init(organisation: [UInt8], node: [UInt8], keyHash: [UInt8], origin: Origin, branchRow: Int64, name: String) {
+        self.organisation = organisation
+        self.node = node
+        self.keyHash = keyHash
+        self.origin = origin
+        self.branchRow = branchRow
+        self.name = name
+    }
+
+    /// Reads one that `key` has signed; nil for everything else.
+    init?(_ bytes: [UInt8], signedBy key: OrganisationKey) {
+        guard bytes.count > Self.signatureBytes else { return nil }
+        let statement = Array(bytes.dropLast(Self.signatureBytes))
+        guard key.hasSigned(statement, signature: Array(bytes.suffix(Self.signatureBytes))) else { return nil }
+        self.init(statement: statement)
+    }
+
+    private init?(statement: [UInt8]) {
+        let read = statement.withUnsafeBytes { buffer -> Voucher? in
+            var reader = ByteReader(buffer)
+            do throws(MalformedBytes) {
+                guard try reader.byte() == Self.format else { return nil }
+                let organisation = [UInt8](try reader.raw(UniqueID.byteCount))
+                let node = [UInt8](try reader.raw(UniqueID.byteCount))
+                let keyHash = [UInt8](try reader.raw(Key256.byteCount))
+                let number = try reader.varint()
+                let branchRow = Int64(bitPattern: try reader.fixed64())
+                let name = try reader.sized(max: Self.nameBytesMax)
+                try reader.finish()
+                guard let origin = UInt32(exactly: number).flatMap(Origin.init(rawValue:)), origin != .none else {
+                    return nil
+                }
+                return Voucher(
+                    organisation: organisation,
+                    node: node,
+                    keyHash: keyHash,
+                    origin: origin,
+                    branchRow: branchRow,
+                    name: String(decoding: name, as: UTF8.self)
+                )
+            } catch {
+                return nil
+            }
+        }
+        guard let read else { return nil }
+        self = read
+    }
+}
+
+extension ReplicaWriter {
+    /// At head office: gives a child that has none a voucher for its present number.
+    func giveVoucher(to hello: Hello, in welcome: inout Welcome) throws {
+        guard node.role == .headOffice, !hello.extras.holdsVoucher else { return }
+        let registered = try Row.fetchOne(
+            db,
+            sql: "SELECT name, keyHash, branchRow FROM registeredNode WHERE node = ?",
+            arguments: [Data(hello.node.bytes)]
+        )
+        guard let registered, let key = try OrganisationKey.read(db) ?? transaction({ try organisationKey() }) else {
+            return
+        }
+        welcome.extras.voucher = try Voucher(
+            organisation: hello.organisation.bytes,
+            node: hello.node.bytes,
+            keyHash: [UInt8](registered["keyHash"] as Data),
+            origin: hello.origin,
+            branchRow: registered["branchRow"],
+            name: registered["name"]
+        ).signed(by: key)
+    }
+
+    /// At head office: takes a node in again that it has forgotten, if it shows a voucher of head office's own.
+    func readmit(_ hello: Hello) throws {
+        guard node.role == .headOffice, let bytes = hello.extras.voucher, let key = try OrganisationKey.read(db),
+            let voucher = Voucher(bytes, signedBy: key), voucher.organisation == hello.organisation.bytes,
+            voucher.node == hello.node.bytes, voucher.keyHash == Replica.hash(hello.key.bytes),
+            voucher.origin == hello.origin
+        else { return }
+        try transaction {
+            let isKnown = try Bool.fetchOne(
+                db,
+                sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ? OR origin = ?)",
+                arguments: [Data(voucher.node), voucher.origin.rawValue]
+            )
+            guard isKnown != true, voucher.origin != node.origin else { return }
+            let isNameTaken = try Bool.fetchOne(
+                db,
+                sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",
+                arguments: [voucher.name]
+            )
+            try db.execute(
+                sql: """
+                    INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)
+                    """,
+                arguments: [
+                    Data(voucher.node), isNameTaken == true ? "\(voucher.name)-\(voucher.origin)" : voucher.name,
+                    voucher.origin.rawValue, Data(voucher.keyHash), voucher.branchRow,
+                    Int64(clamping: wallClock()), String(hello.software.prefix(100)),
+                ]
+            )
+        }
+    }
+
+    /// The greatest origin number that anything here speaks of: none up to it may be given to a new node.
+    func greatestOrigin() throws -> Int64 {
+        let known = try Int64.fetchOne(
+            db,
+            sql: """
+                SELECT max(coalesce((SELECT max(origin) FROM registeredNode), 0),
+                    coalesce((SELECT max(origin) FROM formerEntry), 0),
+                    coalesce((SELECT max(origin) FROM branch), 0),
+                    coalesce((SELECT max(origin) FROM branchGraveyard), 0))
+                """
+        )
+        let written = vector.keys.map(\.rawValue).max() ?? 0
+        return max(known ?? 0, Int64(written), Int64(node.origin.rawValue))
+    }
+}
+
+extension Replica {
+    /// Shows the voucher to a hub that has just said that it does not know this node; otherwise only says that
+    /// there is one.
+    func addVoucher(to hello: inout Hello, _ writer: ReplicaWriter) throws {
+        let statement = try Data.fetchOne(
+            writer.db,
+            sql: "SELECT statement FROM voucher WHERE origin = ?",
+            arguments: [writer.node.origin.rawValue]
+        )
+        hello.extras.holdsVoucher = statement != nil
+        if contacts.withLock({ $0.own.isForgotten }) { hello.extras.voucher = statement.map { [UInt8]($0) } }
+    }
+
+    /// A step of the consultation: keeps the voucher that head office has given.
+    func keepVoucher(_ occasion: ConsultationOccasion) throws -> SyncStep {
+        guard case .welcomed(let welcome, _) = occasion else { return .goOn }
+        contacts.withLock { $0.own.isForgotten = false }
+        guard let statement = welcome.extras.voucher else { return .goOn }
+        try withWriter { writer in
+            try writer.transaction {
+                try writer.db.execute(
+                    sql: "INSERT OR REPLACE INTO voucher VALUES (1, ?, ?)",
+                    arguments: [writer.node.origin.rawValue, Data(statement)]
+                )
+            }
+        }
+        return .goOn
+    }
+}
