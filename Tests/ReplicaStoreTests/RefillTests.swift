@@ -41,7 +41,7 @@ struct RefillTests {
                             counter: 1
                         )
                         let known = try branch.replica.read { try $0.row(.customer, id: other) } == nil ? id : other
-                        try branch.edit(known!, ["note": .text("\(index) \(round) \(number)")])
+                        try branch.edit(known, ["note": .text("\(index) \(round) \(number)")])
                     }
                 }
             }
