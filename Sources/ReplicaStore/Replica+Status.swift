@@ -42,6 +42,8 @@ package struct ReplicaStatus: Sendable {
     /// The position up to which this node and its hub were last proved equal, and where they were found different.
     package let provedEqualAt: UInt64?
     package let divergedAt: UInt64?
+    /// What this node and another hold with different content.
+    package let contradictions: [Contradiction]
     package let vector: [Progress]
     package let tables: [TableState]
     package let databaseBytes: Int
@@ -71,6 +73,8 @@ package struct RegisteredNodeState: Sendable {
     package let provedEqualAt: UInt64?
     package let refusals: Int
     package let lastRefusal: String?
+    /// What it and head office hold with different content.
+    package let contradictions: [Contradiction]
     package let bytesToday: (sent: Int, received: Int)
 }
 
@@ -114,6 +118,7 @@ extension Replica {
                 isConnected: contact.isConnected,
                 provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                 divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
+                contradictions: try Contradiction.all(db),
                 vector: vector.compactMap { row in
                     Origin(rawValue: row[0]).map {
                         ReplicaStatus.Progress(origin: $0, node: names[$0], seq: UInt64(clamping: row[1] as Int64))
@@ -143,6 +148,7 @@ extension Replica {
                     FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
                     """
             )
+            let contradictions = try Contradiction.all(reader.db)
             return try rows.compactMap { row in
                 guard let id = UniqueID(bytes: [UInt8](row["node"] as Data)),
                     let origin = Origin(rawValue: row["origin"])
@@ -171,6 +177,7 @@ extension Replica {
                     provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                     refusals: row["refusals"],
                     lastRefusal: row["lastRefusal"],
+                    contradictions: contradictions.filter { $0.node == id },
                     bytesToday: try Self.traffic(reader.db, day: today, node: id, notes)
                 )
             }
@@ -251,5 +258,36 @@ extension LogPrefix {
     /// Reads a stored prefix.
     init(stored position: Int64, _ digest: Int64) {
         self.init(position: UInt64(bitPattern: position), digest: UInt64(bitPattern: digest))
+    }
+}
+
+/// Two contents for one change set. The exchange between the two nodes that hold them has stopped.
+package struct Contradiction: Hashable, Sendable {
+    /// At head office: the branch; at a branch: its head office.
+    package let node: UniqueID
+    package let change: ChangeSetID
+    /// The first 8 bytes of the chain at head office, and at the branch.
+    package let chainHere: UInt64
+    package let chainThere: UInt64
+
+    /// What people are told.
+    package var sentence: String { Refusal.contradiction(change, here: chainHere, there: chainThere).sentence }
+}
+
+extension Contradiction {
+    fileprivate static func all(_ db: Database) throws -> [Contradiction] {
+        try Row.fetchAll(
+            db,
+            sql: "SELECT node, origin, seq, chainHere, chainThere FROM contradiction ORDER BY node, origin, seq"
+        ).compactMap { row in
+            guard let node = UniqueID(bytes: [UInt8](row[0] as Data)), let origin = Origin(rawValue: row[1] as UInt32)
+            else { return nil }
+            return Contradiction(
+                node: node,
+                change: ChangeSetID(origin: origin, seq: UInt64(clamping: row[2] as Int64)),
+                chainHere: UInt64(bitPattern: row[3] as Int64),
+                chainThere: UInt64(bitPattern: row[4] as Int64)
+            )
+        }
     }
 }

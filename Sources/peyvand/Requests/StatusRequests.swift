@@ -250,6 +250,7 @@ extension HealthReason {
                 "At position \(position) the tables differed from head office's. Run `peyvand verify` on both."
             )
         }
+        for contradiction in status.contradictions { add(.red, "contradiction", contradiction.sentence) }
         if status.freeBytes < freeBytesCritical {
             add(.red, "diskFull", "Only \(status.freeBytes >> 20) MiB of disk are free. Free some space now.")
         } else if status.freeBytes < freeBytesLow {
@@ -321,6 +322,7 @@ extension HealthReason {
         if let position = node.divergedAt {
             add(.red, "diverged", "At position \(position) its tables differed. Run `peyvand verify` there and here.")
         }
+        for contradiction in node.contradictions { add(.red, "contradiction", contradiction.sentence) }
         if let sentence = node.lastRefusal {
             add(.red, "refused", "Its last call was refused: \(sentence)")
         }

@@ -1,0 +1,397 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+import TestKit
+import Testing
+
+@testable import ReplicaStore
+
+/// Small histories in which a plausible way of filling a head office again loses or forks something.
+@Suite("Histories of a head office that was put back")
+struct RefillStoryTests {
+    /// A head office with branches that all know one customer.
+    private func offices(_ names: [String] = ["a", "b", "c"]) throws -> (hub: Office, branches: [Office], id: RowID) {
+        let hub = try Office.headOffice()
+        let branches = try names.map { try Office.branch($0, of: hub) }
+        let id = try hub.add(["name": .text("مریم"), "city": .text("تهران")])
+        for branch in branches { try branch.sync(with: hub) }
+        return (hub, branches, id)
+    }
+
+    private func converge(_ hub: Office, _ branches: [Office], rounds: Int = 2) throws {
+        for _ in 0..<rounds { for branch in branches { try branch.sync(with: hub) } }
+    }
+
+    private func expectDone(_ hub: Office, _ branches: [Office], sourceLocation: SourceLocation = #_sourceLocation)
+        throws
+    {
+        try expectEqual([hub] + branches, sourceLocation: sourceLocation)
+        for branch in branches {
+            #expect(try branch.isProvedEqual(to: hub), sourceLocation: sourceLocation)
+            #expect(try branch.replica.status().ahead.changeSets == 0, sourceLocation: sourceLocation)
+        }
+    }
+
+    /// What the writer of a change set that a hub holds had seen.
+    private func seen(_ id: ChangeSetID, at hub: Office) throws -> SeenChangeSets {
+        try hub.replica.withWriter { writer in
+            let row = try #require(
+                try Row.fetchOne(
+                    writer.db,
+                    sql: "SELECT time, body FROM log WHERE origin = ? AND seq = ?",
+                    arguments: [id.origin.rawValue, Int64(id.seq)]
+                )
+            )
+            let bytes = [UInt8](row[1] as Data)
+            let set = try IncomingChangeSet(
+                time: HybridTimestamp(stored: row[0]),
+                body: ChangeBody(isCompressed: bytes.first == Replica.zstdFirstByte, bytes: bytes),
+                schema: .current,
+                compressor: ZstdCompressor(),
+                decompressor: ZstdDecompressor()
+            )
+            return try writer.checkContext(of: set, from: .refill)
+        }
+    }
+
+    private func position(_ id: ChangeSetID, at hub: Office) throws -> UInt64 {
+        try hub.replica.withWriter { writer in
+            UInt64(
+                try Int64.fetchOne(
+                    writer.db,
+                    sql: "SELECT position FROM log WHERE origin = ? AND seq = ?",
+                    arguments: [id.origin.rawValue, Int64(id.seq)]
+                ) ?? 0
+            )
+        }
+    }
+
+    private func last(_ office: Office) throws -> ChangeSetID {
+        let hello = try office.replica.childFacts()
+        return ChangeSetID(origin: hello.origin, seq: hello.ownSeq)
+    }
+
+    @Test("A number given after the backup is not given to somebody else by the head office put back")
+    func numberGivenTwice() throws {
+        let hub = try Office.headOffice()
+        let a = try Office.branch("a", of: hub)
+        try a.sync(with: hub)
+        let backup = try hub.copy(origin: 1000)
+        let x = try Office.branch("x", of: hub)
+        let row = try x.add(["name": .text("پس از پشتیبان")])
+        try x.sync(with: hub)
+        // Not known, and taken in again by the voucher that it was given.
+        try x.sync(with: backup)
+        let y = try Office.branch("y", of: backup)
+        #expect(y.replica.node.origin != x.replica.node.origin)
+        try converge(backup, [a, x, y])
+        #expect(try y.value("name", of: row) == .text("پس از پشتیبان"))
+        #expect(try backup.replica.registeredNodes().map(\.name).sorted() == ["a", "x", "y"])
+        try expectDone(backup, [a, x, y])
+    }
+
+    @Test("A node that shows a voucher of somebody else, or a forged one, stays outside")
+    func foreignVoucher() throws {
+        let hub = try Office.headOffice()
+        let backup = try hub.copy(origin: 1000)
+        let x = try Office.branch("x", of: hub)
+        let y = try Office.branch("y", of: hub)
+        for branch in [x, y] { try branch.sync(with: hub) }
+        let (stolen, own) = try (voucher(of: x), voucher(of: y))
+        var forged = own
+        forged[60] ^= 1
+        for statement in [stolen, forged] {
+            try y.replica.withWriter { writer in
+                try writer.db.execute(sql: "UPDATE voucher SET statement = ?", arguments: [Data(statement)])
+            }
+            #expect(throws: SyncFailure.self) { try y.sync(with: backup) }
+        }
+        #expect(try backup.replica.registeredNodes().isEmpty)
+    }
+
+    private func voucher(of office: Office) throws -> [UInt8] {
+        try office.replica.withWriter { writer in
+            [UInt8](try #require(try Data.fetchOne(writer.db, sql: "SELECT statement FROM voucher")))
+        }
+    }
+
+    @Test("An edit made after seeing another one, before head office fell back, is no conflict with it")
+    func seenInTheLostLog() throws {
+        let (hub, branches, id) = try offices()
+        let (b, c) = (branches[1], branches[2])
+        let backup = try hub.copy(origin: 1000)
+        try b.edit(id, ["city": .text("قم")])
+        let first = try last(b)
+        try converge(hub, [b, c])
+        // C falls back, and only then overwrites what it had seen in the lost log.
+        try c.sync(with: backup, cutAfter: 12)
+        c.wallMilliseconds += 1000
+        try c.edit(id, ["city": .text("تبریز")])
+        let second = try last(c)
+        try converge(backup, [b, c])
+        let position = try position(first, at: backup)
+        #expect(try seen(second, at: backup).contains(first, at: position))
+        #expect(try !seen(first, at: backup).contains(second, at: self.position(second, at: backup)))
+        try converge(backup, branches)
+        try expectDone(backup, branches)
+    }
+
+    @Test("A context names a position that its own author never knew, and head office finds it")
+    func positionOfAnothers() throws {
+        let (hub, branches, id) = try offices()
+        let (b, c) = (branches[1], branches[2])
+        let backup = try hub.copy(origin: 1000)
+        try b.edit(id, ["city": .text("قم")])
+        let first = try last(b)
+        // B is cut before it hears of the position of its own edit.
+        _ = try b.sync(with: hub, cutAfter: 4)
+        try c.sync(with: hub)
+        c.wallMilliseconds += 1000
+        try c.edit(id, ["city": .text("تبریز")])
+        let second = try last(c)
+        for order in [[b, c], [c, b]] {
+            let hub = try backup.copy(origin: 1000)
+            let order = try order.map { try $0.copy() }
+            try converge(hub, order)
+            let position = try position(first, at: hub)
+            #expect(try seen(second, at: hub).contains(first, at: position))
+            try expectDone(hub, order)
+        }
+    }
+
+    @Test("Head office falls back twice, the second time behind the point where two numberings parted")
+    func restoredTwice() throws {
+        let (first, branches, id) = try offices()
+        let (a, b, c) = (branches[0], branches[1], branches[2])
+        let oldest = try first.copy()
+        try a.edit(id, ["note": .text("یک")])
+        try converge(first, [a, b])
+        let older = try first.copy(origin: 1000)
+        try b.edit(id, ["street": .text("دو")])
+        try converge(first, [b, c])
+        try c.edit(id, ["email": .text("c@example.com")])
+        let unsent = try last(c)
+        // The second numbering parts from the first.
+        try a.edit(id, ["mobile": .text("+989121234567")])
+        try a.sync(with: older)
+        try converge(older, [a])
+        // And now everything but the beginning is gone. Nobody may depend on who calls first.
+        for order in [[a, b, c], [c, b, a], [b, a, c]] {
+            let hub = try oldest.copy(origin: 2000)
+            let offices = try order.map { try $0.copy() }
+            try converge(hub, offices)
+            let seen = try seen(unsent, at: hub)
+            for branch in [a, b] {
+                let id = ChangeSetID(origin: branch.replica.node.origin, seq: 1)
+                #expect(try seen.contains(id, at: position(id, at: hub)))
+            }
+            try expectDone(hub, offices)
+        }
+    }
+
+    @Test("A change set that was written above another branch's lost log waits for that branch, and is not lost")
+    func waitsForAnother() throws {
+        let (first, branches, id) = try offices()
+        let (a, b, c) = (branches[0], branches[1], branches[2])
+        let oldest = try first.copy()
+        // Only B has seen the end of the first log.
+        try a.edit(id, ["note": .text("یک")])
+        try converge(first, [a, b])
+        let second = try oldest.copy(origin: 1000)
+        // B falls back and writes; it names the end of the first log. Everything of it reaches the second head office.
+        try b.sync(with: second)
+        try b.edit(id, ["street": .text("دو")])
+        try converge(second, [a, b, c])
+        try c.edit(id, ["email": .text("c@example.com")])
+        try converge(second, [c])
+        // The third has none of it, and C, who never saw the first log, calls first.
+        let third = try oldest.copy(origin: 2000)
+        try c.sync(with: third)
+        try c.edit(id, ["city": .text("یزد")])
+        try c.sync(with: third)
+        try converge(third, [b, a, c])
+        try expectDone(third, branches)
+        #expect(try third.value("email", of: id) == .text("c@example.com"))
+        #expect(try third.value("city", of: id) == .text("یزد"))
+    }
+
+    @Test("A disk image of head office is rolled back unnoticed, and what the branches have comes back")
+    func rolledBackUnnoticed() throws {
+        let (hub, branches, id) = try offices()
+        let image = try hub.copy()
+        try hub.edit(id, ["note": .text("دفتر مرکزی")])
+        try branches[0].edit(id, ["street": .text("یک")])
+        try converge(hub, branches)
+        try branches[1].edit(id, ["email": .text("b@example.com")])
+        try branches[1].sync(with: hub)
+        // The same name, the same number, another log from here on.
+        try branches[2].edit(id, ["mobile": .text("+989121234567")])
+        try branches[2].sync(with: image)
+        try converge(image, branches)
+        #expect(try image.value("note", of: id) == .text("دفتر مرکزی"))
+        try expectDone(image, branches)
+    }
+
+    @Test("Head office rolled back unnoticed has written since: both contents stay, and both sides raise an alarm")
+    func twoContents() throws {
+        let (hub, branches, id) = try offices()
+        let image = try hub.copy()
+        try hub.edit(id, ["note": .text("نخست")])
+        try converge(hub, [branches[0]])
+        try image.edit(id, ["note": .text("دوم")])
+        let (before, beforeBranch) = try (image.state(), branches[0].state())
+        for _ in 0..<2 {
+            #expect(throws: SyncFailure.self) { try branches[0].sync(with: image) }
+        }
+        #expect(try image.state() == before)
+        #expect(try branches[0].state() == beforeBranch)
+        let alarm = try #require(try image.replica.status().contradictions.first)
+        #expect(alarm.change.origin == hub.replica.node.origin)
+        #expect(alarm.chainHere != alarm.chainThere)
+        #expect(try branches[0].replica.status().contradictions.first?.chainThere == alarm.chainThere)
+        // Others are not held up.
+        try branches[1].edit(id, ["street": .text("یک")])
+        try converge(image, [branches[1], branches[2]])
+        try expectDone(image, [branches[1], branches[2]])
+    }
+
+    @Test("A refilling session that was cut after one download goes on in the next one")
+    func cutAfterDownload() throws {
+        let (hub, branches, id) = try offices()
+        let (a, b) = (branches[0], branches[1])
+        let backup = try hub.copy(origin: 1000)
+        for number in 0..<4 {
+            try a.edit(id, ["note": .text("\(number)")])
+            try converge(hub, [a, b])
+        }
+        try backup.edit(id, ["street": .text("نو")])
+        // B's cursor is one of the new log now, and most of the old one is still only at the branches.
+        try b.replica.withWriter { writer in
+            try writer.transaction {
+                let positions = try writer.hubPrefixes(at: [UInt64](1..<writer.cursor.position))
+                let base = try #require(try positions.last { try self.has($0, backup) })
+                try writer.fallBack(to: base)
+            }
+        }
+        let stream = try backup.replica.readLog(
+            afterPosition: b.replica.childFacts().cursor.position,
+            for: b.replica.node.origin,
+            bytesMax: 1 << 20,
+            entriesMax: 1
+        ).batch
+        let peer = SyncPeer(
+            node: try #require(UniqueID(bytes: backup.replica.node.node)),
+            origin: backup.replica.node.origin
+        )
+        _ = try b.replica.apply([stream], from: peer)
+        try b.sync(with: backup)
+        #expect(try backup.value("note", of: id) == .text("3"))
+        try converge(backup, branches)
+        try expectDone(backup, branches)
+    }
+
+    private func has(_ prefix: LogPrefix, _ hub: Office) throws -> Bool {
+        try hub.replica.withWriter { try $0.digest(at: prefix.position) == prefix.digest }
+    }
+
+    @Test("A change set that the lost head office had acknowledged comes back as it is, not as new work")
+    func acknowledgedComesBack() throws {
+        let (hub, branches, id) = try offices()
+        let a = branches[0]
+        let backup = try hub.copy(origin: 1000)
+        try a.edit(id, ["note": .text("تأییدشده")])
+        // Head office has acknowledged it, and the branch has not heard of its place.
+        let sent = try last(a)
+        for messages in 1... where try hub.replica.withWriter({ $0.vector[sent.origin]?.seq != sent.seq }) {
+            _ = try a.sync(with: hub, cutAfter: messages)
+        }
+        try a.sync(with: hub, cutAfter: 5)
+        try converge(backup, [a])
+        #expect(try backup.value("note", of: id) == .text("تأییدشده"))
+        #expect(try last(a) == sent)
+        try converge(backup, branches)
+        try expectDone(backup, branches)
+    }
+
+    @Test("A change set larger than a question comes back in pieces, also when one is lost on the way")
+    func largeChangeSet() throws {
+        let (hub, branches, _) = try offices(["a", "b"])
+        let (a, b) = (branches[0], branches[1])
+        let backup = try hub.copy(origin: 1000)
+        var random = SeededRandom(seed: 7)
+        _ = try a.replica.write { transaction in
+            for _ in 0..<40 {
+                let text = String((0..<30_000).map { _ in Character(UnicodeScalar(UInt8(33 + random.below(90)))) })
+                try transaction.insert("customer", ["name": .text("n"), "note": .text(text)])
+            }
+        }
+        try converge(hub, [a, b])
+        for messages in [5, 7, 9] { _ = try b.sync(with: backup, cutAfter: messages) }
+        try b.sync(with: backup)
+        #expect(try backup.replica.read { try $0.count(.customer) } == 41)
+        try converge(backup, [a, b])
+        try expectDone(backup, [a, b])
+    }
+
+    @Test("Whoever brings back another's change sets may not change them")
+    func forgedInARefill() throws {
+        let (hub, branches, id) = try offices(["a", "b"])
+        let (a, b) = (branches[0], branches[1])
+        let backup = try hub.copy(origin: 1000)
+        try a.edit(id, ["note": .text("درست")])
+        try converge(hub, [a, b])
+        try b.replica.withWriter { writer in
+            try writer.db.execute(
+                sql: "UPDATE log SET body = (SELECT body FROM log WHERE position = 1) WHERE origin = ? AND seq = 1",
+                arguments: [a.replica.node.origin.rawValue]
+            )
+        }
+        let before = try backup.state()
+        #expect(throws: SyncFailure.self) { try b.sync(with: backup) }
+        #expect(try backup.state() == before)
+    }
+
+    @Test("Random falls of head office, random cuts, three branches: all converge, and nothing acknowledged is lost")
+    func randomFalls() throws {
+        var random = SeededRandom(seed: testSeed("refill"))
+        for _ in 0..<6 {
+            let (first, branches, id) = try offices()
+            var hub = first
+            var backups = [try hub.copy()]
+            var number: UInt32 = 1000
+            var written: [String] = []
+            let fields = ["note", "street", "email", "city"]
+            for step in 0..<40 {
+                let branch = branches[random.below(3)]
+                branch.wallMilliseconds += UInt64(random.below(50))
+                switch random.below(8) {
+                case 0, 1, 2:
+                    let text = "w\(step)"
+                    written.append(text)
+                    try branch.add(["name": .text(text)])
+                    try branch.edit(id, [fields[random.below(4)]: .text(text)])
+                case 3, 4:
+                    _ = try branch.sync(with: hub, bytesMax: 400, entriesMax: 3, cutAfter: 1 + random.below(20))
+                case 5:
+                    try branch.sync(with: hub)
+                case 6:
+                    if backups.count < 4 { backups.append(try hub.copy()) }
+                default:
+                    if random.oneIn(2) { try hub.edit(id, [fields[random.below(4)]: .text("hq\(step)")]) }
+                    if random.oneIn(2) {
+                        number += 1000
+                        hub = try backups[random.below(backups.count)].copy(origin: number)
+                    }
+                }
+            }
+            try converge(hub, branches, rounds: 3)
+            try expectDone(hub, branches)
+            let names = try hub.replica.read { reader in
+                try String.fetchAll(reader.db, sql: "SELECT name FROM customer")
+            }
+            #expect(Set(written).subtracting(names).isEmpty)
+        }
+    }
+}
