@@ -5,8 +5,8 @@ import SyncProtocol
 //
 //   question            payload                                        answer
 //   10 common prefix    count v; each position v, digest 8; ascending  which of them is the last in the hub's log v
-//   11 vectors          vector                                         outcome, vector
-//   12 offer            1 byte: 0 in order, 1 in no order, 2 own and   outcome, entries taken v
+//   11 vectors          vector                                         outcome, vector, end
+//   12 offer            1 byte: 0 in order, 1 in no order, 2 own and   outcome, entries taken v, end
 //                       new; start position v, digest 8; count v,
 //                       each entry
 //   13 piece            origin v, seq v, offset v, bytes: the rest     bytes held v
@@ -14,6 +14,7 @@ import SyncProtocol
 //   vector:  count v, each: origin v, seq v, first 8 bytes of the chain
 //   entry:   origin v, seq v, first 8 bytes of the chain, 1 byte: 0 no body, 1 plain, 2 compressed, 3 sent in pieces;
 //            1 and 2: time 8, length v, bytes; 3: time 8, length v
+//   end:     1, position v, digest 8: of the hub's log
 //   outcome: 1 byte: 0 all, 1 the next entry waits, 2 the next one, or a head of the vector, contradicts: origin v,
 //            seq v, chain here 8, chain there 8
 

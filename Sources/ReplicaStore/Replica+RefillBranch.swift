@@ -33,7 +33,9 @@ struct RefillRun {
     var lastOffer: RefillOffer?
     /// Everything was offered, and something has to wait for another branch. Own change sets go up to here only.
     var sendLimit: UInt64?
-    /// Where the cursor stood then.
+    /// Where the hub's log ended when it last answered.
+    var hubEnd = LogPrefix.empty
+    /// Where the cursor stood when everything had been offered.
     var cursorAtEnd = LogPrefix.empty
     /// The next hello says that all was offered.
     var isOffered = false
@@ -56,7 +58,8 @@ extension Replica {
     func addRefillFacts(to hello: inout Hello, _ writer: ReplicaWriter) throws {
         hello.extras.keptPrefixes = try KeptNumbering.all(writer.db).map(\.end)
         refillRun.withLock { run in
-            if run.isOffered { hello.extras.offeredSeq = run.sendLimit ?? hello.ownSeq }
+            guard run.isOffered else { return }
+            hello.extras.offered = OfferedLogs(seq: run.sendLimit ?? hello.ownSeq, hubEnd: run.hubEnd)
         }
         try addVoucher(to: &hello, writer)
     }
@@ -165,12 +168,13 @@ extension Replica {
 
     /// Takes the answer to ``QuestionKind/refillVectors``.
     func takeVectors(_ answer: SyncAnswer) throws -> SyncStep {
-        let (outcome, heads) = try reading(answer.payload) { reader throws(MalformedBytes) in
-            (try reader.refillOutcome(), try reader.vector(max: Self.vectorEntriesMax))
+        let (outcome, heads, end) = try reading(answer.payload) { reader throws(MalformedBytes) in
+            (try reader.refillOutcome(), try reader.vector(max: Self.vectorEntriesMax), try reader.prefixes(max: 1).first)
         }
         try stop(at: outcome)
         var run = refillRun.withLock { $0 }
         defer { refillRun.withLock { $0 = run } }
+        run.hubEnd = end ?? .empty
         run.held = Dictionary(heads.map { ($0.id.origin, $0.id.seq) }, uniquingKeysWith: max)
         return try withWriter { writer in
             run.numberings = try KeptNumbering.all(writer.db)
@@ -363,8 +367,8 @@ extension Replica {
 
     /// Takes the answer to ``QuestionKind/refillOffer``.
     func takeOffered(_ answer: SyncAnswer) throws -> SyncStep {
-        let (outcome, taken) = try reading(answer.payload) { reader throws(MalformedBytes) in
-            (try reader.refillOutcome(), try reader.varint())
+        let (outcome, taken, end) = try reading(answer.payload) { reader throws(MalformedBytes) in
+            (try reader.refillOutcome(), try reader.varint(), try reader.prefixes(max: 1).first)
         }
         try stop(at: outcome)
         var run = refillRun.withLock { $0 }
@@ -373,6 +377,7 @@ extension Replica {
             throw Refusal(.invalidChange, "Head office took more than it was offered.")
         }
         return try withWriter { writer in
+            run.hubEnd = end ?? .empty
             var prefix = offer.start
             for entry in offer.entries.prefix(Int(taken)) {
                 let id = entry.head.id

@@ -34,6 +34,7 @@ extension Replica {
             let (outcome, taken) = try take(offer, from: peer)
             answer.write(outcome)
             answer.varint(UInt64(taken))
+            answer.write([try withWriterState { $0.end }])
         case .refillPiece:
             answer.varint(try keepPiece(payload, from: peer))
         default:
@@ -83,6 +84,7 @@ extension Replica {
         }
         answer.write(outcome)
         answer.write(own)
+        answer.write([try withWriterState { $0.end }])
     }
 
     /// Takes what can be taken of an offer, in one transaction.
@@ -186,7 +188,8 @@ extension ReplicaWriter {
         guard node.role == .headOffice else { return }
         let isCursorKnown = try digest(at: hello.cursor.position) == hello.cursor.digest
         let isComplete = try hello.extras.keptPrefixes.allSatisfy { try resolve($0) != nil }
-        if isCursorKnown, isComplete || hello.extras.offeredSeq != nil {
+        let wasOffered = try hello.extras.offered.map { try digest(at: $0.hubEnd.position) == $0.hubEnd.digest } ?? false
+        if isCursorKnown, isComplete || wasOffered {
             if isComplete, try hasContradictions(with: hello.node) {
                 try transaction {
                     try db.execute(
@@ -200,6 +203,16 @@ extension ReplicaWriter {
         welcome.mode = .consult
         welcome.root = nil
         welcome.extras.lost = LostLog(isCursorLost: !isCursorKnown)
+    }
+
+    /// Whether a child that stands before what it has acknowledged went back because it had to: this log was lost
+    /// for a while, and the child shows that it had taken it up to there.
+    func hasFallenBack(_ hello: Hello, from acknowledged: UInt64) throws -> Bool {
+        try hello.extras.keptPrefixes.contains { prefix in
+            guard prefix.position >= acknowledged else { return false }
+            // One that is not known yet is refilled first.
+            return try resolve(prefix).map { $0.position >= acknowledged } ?? true
+        }
     }
 
     private func hasContradictions(with node: UniqueID) throws -> Bool {

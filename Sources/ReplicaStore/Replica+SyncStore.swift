@@ -71,7 +71,7 @@ extension Replica: SyncStore {
                     if !hello.software.isEmpty { $0[hello.node].software = hello.software }
                     $0[hello.node].lastContact = receivedAtMilliseconds
                     if isCursorKnown { $0[hello.node].acknowledged = hello.cursor }
-                    if hello.extras.offeredSeq == nil { $0.held[hello.origin] = nil }
+                    if hello.extras.offered == nil { $0.held[hello.origin] = nil }
                     $0[hello.node].isConnected = true
                     $0[hello.node].skewMilliseconds = skew
                 }
@@ -140,7 +140,9 @@ extension Replica: SyncStore {
         // This head office has lost what the node has taken: what was acknowledged here says nothing then.
         guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else { return }
         let acknowledged: Int64 = registered["acknowledgedPosition"]
-        if Int64(clamping: hello.cursor.position) < acknowledged {
+        if Int64(clamping: hello.cursor.position) < acknowledged,
+            try !writer.hasFallenBack(hello, from: UInt64(clamping: acknowledged))
+        {
             throw Refusal(
                 .forked,
                 restored.replacingOccurrences(

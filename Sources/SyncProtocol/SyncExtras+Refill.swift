@@ -6,12 +6,12 @@ import Causality
 extension Hello {
     /// The last own change set that the child can send now. Less than ``ownSeq`` while later ones name a
     /// prefix of a lost log that the hub does not know all of yet.
-    package var offeredSeq: UInt64 { min(ownSeq, extras.offeredSeq ?? ownSeq) }
+    package var offeredSeq: UInt64 { min(ownSeq, extras.offered?.seq ?? ownSeq) }
 }
 
 extension SyncExtras {
     private static let keptPrefixesTag: UInt16 = 30
-    private static let offeredSeqTag: UInt16 = 31
+    private static let offeredTag: UInt16 = 31
     private static let voucherTag: UInt16 = 32
     private static let voucherHeldTag: UInt16 = 33
     private static let lostTag: UInt16 = 34
@@ -39,10 +39,23 @@ extension SyncExtras {
         }
     }
 
-    /// In a hello: the child has just offered all it could of the lost logs; own change sets beyond this one wait.
-    package var offeredSeq: UInt64? {
-        get { self[Self.offeredSeqTag].flatMap(Self.number) }
-        set { self[Self.offeredSeqTag] = newValue.map(Self.bytes) }
+    /// In a hello: the child has just offered all it could of the lost logs.
+    package var offered: OfferedLogs? {
+        get {
+            self[Self.offeredTag]?.withUnsafeBytes { buffer in
+                var reader = ByteReader(buffer)
+                guard let seq = try? reader.varint(), let end = try? reader.prefixes(max: 1).first else { return nil }
+                return OfferedLogs(seq: seq, hubEnd: end)
+            }
+        }
+        set {
+            self[Self.offeredTag] = newValue.map { offered in
+                var writer = ByteWriter()
+                writer.varint(offered.seq)
+                writer.write([offered.hubEnd])
+                return writer.bytes
+            }
+        }
     }
 
     /// In a welcome: a statement of head office's that lets this child in again if head office forgets it. In a
@@ -63,18 +76,18 @@ extension SyncExtras {
         get { self[Self.lostTag].flatMap { $0.first }.map { LostLog(isCursorLost: $0 & 1 != 0) } }
         set { self[Self.lostTag] = newValue.map { [$0.isCursorLost ? 3 : 2] } }
     }
+}
 
-    private static func bytes(of number: UInt64) -> [UInt8] {
-        var writer = ByteWriter()
-        writer.varint(number)
-        return writer.bytes
-    }
+/// A child has offered all it could of a hub's lost logs, and comes back.
+package struct OfferedLogs: Hashable, Sendable {
+    /// Own change sets beyond this one wait: they name what the hub could not take yet.
+    package var seq: UInt64
+    /// Where the hub's log ended then. A hub that does not have it is another one.
+    package var hubEnd: LogPrefix
 
-    private static func number(in bytes: [UInt8]) -> UInt64? {
-        bytes.withUnsafeBytes { buffer in
-            var reader = ByteReader(buffer)
-            return try? reader.varint()
-        }
+    package init(seq: UInt64, hubEnd: LogPrefix) {
+        self.seq = seq
+        self.hubEnd = hubEnd
     }
 }
 
