@@ -122,7 +122,9 @@ final class LogBody {
             var offset = 0
             while offset < self.count {
                 let piece = min(Self.pieceBytes, self.count - offset)
-                try check(sqlite3_blob_read(blob, memory.baseAddress?.advanced(by: offset), Int32(piece), Int32(offset)))
+                try check(
+                    sqlite3_blob_read(blob, memory.baseAddress?.advanced(by: offset), Int32(piece), Int32(offset))
+                )
                 offset += piece
             }
         }

@@ -541,7 +541,9 @@ extension SyncSession {
     private func take(_ message: SyncMessage, _ stream: inout Stream) -> Step {
         switch message {
         case .offer(let body):
-            guard stream.download == nil else { return .end([], .unexpected(message.label, during: "a change set in parts")) }
+            guard stream.download == nil else {
+                return .end([], .unexpected(message.label, during: "a change set in parts"))
+            }
             stream.download = Download(body)
             return .goOn([.openSpool(body, from: stream.peer)])
         case .part(let offset, let bytes):

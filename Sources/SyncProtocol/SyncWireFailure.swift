@@ -31,8 +31,8 @@ extension SyncWireFailure: CustomStringConvertible {
         case .emptyFrame(let type):
             "An empty frame of type \(type) announced more. Upgrade the older node first."
         case .unknownType(let type):
-            "The peer sent a message of type \(type), which this version does not know. "
-                + "Upgrade the older node first."
+            "The peer sent a message of type \(type), which this version does not know. Check that a Peyvand node, and "
+                + "nothing else, uses this address and port; if it is one, upgrade the older node first."
         case .damagedFrame(let type, let bytes):
             "A frame of type \(type) with \(bytes) bytes was damaged on the line. Nothing of it was taken, and it is "
                 + "sent again. If it happens often, check the line."

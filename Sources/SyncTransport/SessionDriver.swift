@@ -226,7 +226,9 @@ extension SessionDriver {
                     )
                 )
             case .readBatch(let request):
-                handle(.batchRead(await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.read(request) }))
+                handle(
+                    .batchRead(await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.read(request) })
+                )
             default:
                 preconditionFailure("Not a read")
             }

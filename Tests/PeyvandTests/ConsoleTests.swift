@@ -9,7 +9,9 @@ struct UnknownCommandTests {
     func unknown() {
         let failure = Peyvand.unknownCommand(in: ["customer", "frobnicate", "--data", "x"])
         #expect(failure?.exit == .usage)
-        #expect(failure?.sentence.hasPrefix("There is no command \"peyvand customer frobnicate\". There are: add, ") == true)
+        #expect(
+            failure?.sentence.hasPrefix("There is no command \"peyvand customer frobnicate\". There are: add, ") == true
+        )
         #expect(Peyvand.unknownCommand(in: ["frobnicate"]) != nil)
     }
 

@@ -1,8 +1,8 @@
 import CRM
 import Foundation
-import TestKit
 import ReplicaStore
 import Synchronization
+import TestKit
 import Testing
 
 @testable import peyvand
@@ -129,7 +129,8 @@ struct ImportTests {
         let file = try node.file("many.csv", Data(("externalKey,name\n" + rows).utf8))
         let service = node.service
         let sent = Mutex(0)
-        let importing = Importing(file: file, target: .customers, output: Output(isJSON: true, language: .en)) { chunk in
+        let importing = Importing(file: file, target: .customers, output: Output(isJSON: true, language: .en)) {
+            chunk in
             let number = sent.withLock { count in
                 count += 1
                 return count

@@ -79,7 +79,10 @@ struct LargeTransactionTests {
         // Compresses to little, so that it travels in a batch.
         _ = try branch.replica.write { transaction in
             for _ in 0..<90 {
-                try transaction.insert("customer", ["name": .text("x"), "note": .text(String(repeating: "م", count: 30_000))])
+                try transaction.insert(
+                    "customer",
+                    ["name": .text("x"), "note": .text(String(repeating: "م", count: 30_000))]
+                )
             }
         }
         try branch.sync(with: hub)

@@ -603,7 +603,9 @@ struct SyncSessionTests {
         actions = session.handle(received(.held(UInt64(2 * Self.part))))
         #expect(actions == [.readPart(PartRequest(body: body, offset: 5 * Self.part, bytesMax: Self.part))])
         _ = session.handle(.partRead(.success([UInt8](repeating: 1, count: Self.part))))
-        #expect(session.handle(received(.held(UInt64(6 * Self.part)))) == [.send(.changes(batch)), logRequest(after: 1)])
+        #expect(
+            session.handle(received(.held(UInt64(6 * Self.part)))) == [.send(.changes(batch)), logRequest(after: 1)]
+        )
     }
 
     @Test("A peer that claims to hold what was not sent is cut off", arguments: [0, 1, 2 * part + 1])
@@ -632,7 +634,8 @@ struct SyncSessionTests {
         }
         #expect(closing(session.handle(received(.part(offset: UInt64(4 * Self.part), bytes)))) != nil)
         for message in [
-            SyncMessage.part(offset: 1, bytes), .part(offset: 0, []), .offer(body), .changes(batch), .changes(.log(1...1)),
+            SyncMessage.part(offset: 1, bytes), .part(offset: 0, []), .offer(body), .changes(batch),
+            .changes(.log(1...1)),
         ] {
             var session = begun()
             #expect(closing(session.handle(received(message))) != nil, "\(message.label)")
