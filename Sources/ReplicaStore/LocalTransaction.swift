@@ -197,9 +197,7 @@ package final class LocalTransaction {
     }
 
     private func apply(_ change: RowChange, to table: TableDescription, stamp: Stamp) throws {
-        guard table.writers == .everyNode || writer.node.role == .headOffice else {
-            throw StoreFailure.headOfficeOnly(table: table.name)
-        }
+        if writer.node.role == .branch { try table.checkBranchMay(change.operation, change.columns) }
         arena.load(change.columns, change.values)
         let write = RowWrite(
             id: change.id.rawValue,
@@ -317,6 +315,23 @@ package final class LocalTransaction {
         }
         throw try merge.graveyard.contains(id: number)
             ? StoreFailure.deletedRow(table: target, id: id) : StoreFailure.unknownRow(table: target, id: id)
+    }
+}
+
+extension TableDescription {
+    /// Checks that a branch may do this to a row.
+    ///
+    /// - Throws: ``StoreFailure`` that says who may.
+    func checkBranchMay(_ operation: RowOperation, _ columns: ColumnMask) throws(StoreFailure) {
+        switch writers {
+        case .everyNode:
+            return
+        case .headOfficeOnly:
+            throw .headOfficeOnly(table: name)
+        case .headOfficeMakes:
+            if operation == .update, columns.isSubset(of: branchColumns) { return }
+            throw .headOfficeMakes(table: name, open: branchColumns.numbers.map { self.columns[$0].name })
+        }
     }
 }
 

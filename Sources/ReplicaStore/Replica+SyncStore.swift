@@ -32,7 +32,7 @@ extension Replica: SyncStore {
                     cursor: writer.cursor,
                     sentAtMilliseconds: self.readClockForHello(),
                     parked: 0,
-                    conflicts: 0,
+                    conflicts: UInt64(clamping: try ReplicaReader(writer.db, schema: self.schema).openConflicts()),
                     software: try writer.hasToldSoftware() ? "" : Self.software
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
