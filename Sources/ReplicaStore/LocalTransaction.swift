@@ -24,6 +24,9 @@ package final class LocalTransaction {
     /// The tables that rows can be written to.
     package var schema: Schema { writer.schema }
 
+    /// About how many bytes the change set has so far.
+    var byteCount: Int { draft.byteCount }
+
     /// Reads the replica as this transaction sees it.
     package var reader: ReplicaReader { ReplicaReader(writer.db, schema: writer.schema) }
 

@@ -240,7 +240,8 @@ extension Replica: SyncStore {
                     guard let origin = Origin(rawValue: row[1]) else {
                         throw StoreFailure.damagedLog(position: position, reason: "It names no origin.")
                     }
-                    if entries.count >= entriesMax {
+                    // A change set that is larger than a batch travels alone, without the stubs that follow it.
+                    if entries.count >= entriesMax || bytes > bytesMax {
                         isAtEnd = false
                         break
                     }

@@ -8,8 +8,8 @@ import SyncProtocol
 // own, in the transaction of the change sets that they are about, and after them in the log.
 
 extension ReplicaWriter {
-    /// How many entries become one change set.
-    private static let entriesPerChangeSetMax = 2000
+    /// About how many bytes of entries become one change set.
+    private static let bytesPerChangeSetMax = 256 << 10
 
     /// Begins to judge a change set; nil where there is nothing to judge: branches take what head office has judged.
     func judged(_ id: ChangeSetID, stamp: Stamp, _ seen: SeenChangeSets, from source: ChangeSource) -> JudgedChangeSet?
@@ -58,10 +58,10 @@ extension ReplicaWriter {
         defer { judge.endTransaction() }
         let keys = judge.touched.union(judge.listedBefore).sorted()
         var list = ConflictList(self, judge)
-        for (index, key) in keys.enumerated() {
+        for key in keys {
             guard let table = schema.table(number: key.table) else { continue }
             try list.judge(key, of: table)
-            if (index + 1).isMultiple(of: Self.entriesPerChangeSetMax) { try list.finish() }
+            if list.byteCount > Self.bytesPerChangeSetMax { try list.finish() }
         }
         try list.finish()
     }
@@ -103,6 +103,9 @@ private struct ConflictList {
         self.judge = judge
         transaction = LocalTransaction(writer, arena: arena)
     }
+
+    /// About how many bytes the change set has that is being made.
+    var byteCount: Int { transaction.byteCount }
 
     /// Ends one change set and begins the next.
     mutating func finish() throws {
