@@ -33,6 +33,26 @@ package struct CustomerView: Codable, Hashable, Sendable {
         package let total: Int64?
     }
 
+    /// A losing write that waits for a decision.
+    package struct Conflict: Codable, Hashable, Sendable {
+        package let id: String
+        package let fields: [String]
+        /// What stands, by field; nothing when the customer was deleted.
+        package let kept: [String: PrintedField]
+        /// What lost, by field; nothing when a deletion lost.
+        package let lost: [String: PrintedField]
+        /// When the lost value was written, in RFC 3339.
+        package let at: String?
+
+        init(_ entry: RowValues) {
+            id = entry.id.description
+            fields = (entry.text("columnNames") ?? "").split(separator: " ").map(String.init)
+            kept = ConflictValues.printed(entry["kept"])
+            lost = ConflictValues.printed(entry["lost"])
+            at = entry.integer("lostAt").flatMap(CivilTime.rfc3339(ofMilliseconds:))
+        }
+    }
+
     package let id: String
     /// The smallest identifier of the records that are this customer.
     package let golden: String
@@ -44,7 +64,7 @@ package struct CustomerView: Codable, Hashable, Sendable {
     /// Records that may be the same customer.
     package let duplicates: [String]
     /// Losing writes that wait for a decision.
-    package let conflicts: [String]
+    package let conflicts: [Conflict]
 
     /// Reads the page of a customer; nil when there is no such live row.
     package init?(of id: RowID, from source: some RowSource) throws {
@@ -56,7 +76,10 @@ package struct CustomerView: Codable, Hashable, Sendable {
         fields = FieldText.print(customer.values, of: customer.table)
         timeline = try Self.timeline(of: id, from: source)
         duplicates = []
-        conflicts = []
+        conflicts = try source.values(.conflict, where: "ofRow", is: .integer(id.rawValue)).filter { entry in
+            entry.text("tableName") == TableDescription.customer.name
+                && ConflictResolution(entry["resolution"]) == .open
+        }.map(Conflict.init)
     }
 
     /// What a customer is called in lists: the name, else its parts, else how it is reached.

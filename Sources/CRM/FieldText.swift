@@ -292,6 +292,23 @@ package enum FieldText {
         }
     }
 
+    /// Returns the stored value of what ``print(_:for:)`` gave; nil when it cannot have come from there.
+    package static func stored(_ printed: PrintedField, for column: ColumnDescription) -> FieldValue? {
+        switch printed {
+        case .null: return .null
+        case .integer(let number): return .integer(number)
+        case .boolean(let value): return .integer(value ? 1 : 0)
+        case .text(let text):
+            switch column.type {
+            case .bytes: return Data(base64Encoded: text).map { .blob([UInt8]($0)) }
+            case .reference: return RowID(printed: text).map { .integer($0.rawValue) }
+            case .instant: return CivilTime.milliseconds(ofRFC3339: text).map { .integer($0) }
+            case .integer, .money, .boolean: return nil
+            case .text, .choice, .words, .day, .references: return .text(text)
+            }
+        }
+    }
+
     /// Returns the fields of a row by name, without the identifier and without nulls.
     package static func print(_ values: [FieldValue], of table: TableDescription) -> [String: PrintedField] {
         var fields: [String: PrintedField] = [:]

@@ -4,9 +4,9 @@
 extension Schema {
     /// The schema of this version.
     package static let current = Schema(
-        version: 1,
+        version: 2,
         tables: [
-            .customer, .contactPoint, .activity, .salesOrder, .orderLine, .branch, .staff,
+            .customer, .contactPoint, .activity, .salesOrder, .orderLine, .branch, .staff, .conflict,
         ]
     )
 }
@@ -48,7 +48,7 @@ extension TableDescription {
             .one("consentEmail", .consent),
             .one("preferredChannel", .channel),
             .one("source", .choice(["document", "officer", "web", "import"])),
-            .one("confirmedAt", .instant),
+            .one("confirmedAt", .instant, consequence: true),
             .one("pinned", .text),
             .one("note"),
             .importOrigin,
@@ -188,6 +188,35 @@ extension TableDescription {
         ]
     )
 
+    /// Losing writes, as head office has judged them: what was written without knowing of what stands there now.
+    ///
+    /// `kept` and `lost` are JSON objects of values by field, as `dump` prints them. `kept` is null when the row
+    /// was deleted and an edit lost, `lost` when a deletion lost against an edit.
+    package static let conflict = TableDescription(
+        24,
+        "conflict",
+        .headOfficeMakes(othersUpdate: "resolution"),
+        [
+            .one("tableName", required: true),
+            .one("ofRow", .integer, required: true, indexed: true),
+            .one("columnNames"),
+            .one("kept"),
+            .one("lost"),
+            .one("keptOrigin", .integer),
+            .one("keptSeq", .integer),
+            .one("keptAt", .instant),
+            .one("lostOrigin", .integer),
+            .one("lostSeq", .integer),
+            .one("lostAt", .instant),
+            .group(
+                "resolution",
+                .one("resolution", .choice(["open", "kept", "taken", "edited", "superseded"]), indexed: true),
+                .one("resolvedBy", .reference("staff")),
+                .one("resolvedAt", .instant)
+            ),
+        ]
+    )
+
     private init(_ number: Int, _ name: String, _ writers: Writers, _ parts: [Part]) {
         let common: [Part] = [
             .one("id", .reference(name)), .one("createdAt", .instant),
@@ -205,7 +234,8 @@ extension TableDescription {
                     type: draft.type,
                     group: draft.group,
                     isRequired: draft.isRequired,
-                    isIndexed: draft.isIndexed
+                    isIndexed: draft.isIndexed,
+                    isConsequence: draft.isConsequence
                 )
             },
             baseColumnCount: drafts.count
@@ -226,6 +256,7 @@ private struct Part {
         var group: String?
         var isRequired: Bool
         var isIndexed: Bool
+        var isConsequence: Bool
     }
 
     var columns: [Draft]
@@ -234,10 +265,18 @@ private struct Part {
         _ name: String,
         _ type: ColumnType = .text,
         required: Bool = false,
-        indexed: Bool = false
+        indexed: Bool = false,
+        consequence: Bool = false
     ) -> Part {
         Part(columns: [
-            Draft(name: name, type: type, group: nil, isRequired: required, isIndexed: indexed)
+            Draft(
+                name: name,
+                type: type,
+                group: nil,
+                isRequired: required,
+                isIndexed: indexed,
+                isConsequence: consequence
+            )
         ])
     }
 

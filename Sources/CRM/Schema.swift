@@ -52,6 +52,9 @@ package struct ColumnDescription: Hashable, Sendable {
     package let isRequired: Bool
     /// Whether this node keeps an index of it.
     package let isIndexed: Bool
+    /// Whether the node sets it by itself when other fields of the row are written. Losing such a value is
+    /// nobody's loss, unless it was written alone.
+    package let isConsequence: Bool
 }
 
 /// One replicated table.
@@ -59,6 +62,8 @@ package struct TableDescription: Hashable, Sendable {
     /// Who may write rows of a table.
     package enum Writers: Hashable, Sendable {
         case everyNode, headOfficeOnly
+        /// Head office makes and deletes the rows; other nodes only update the columns of one group.
+        case headOfficeMakes(othersUpdate: String)
     }
 
     /// Permanent: travels instead of the name.
@@ -99,6 +104,16 @@ package struct TableDescription: Hashable, Sendable {
     /// The column of a name, nil when there is none.
     package func column(named name: String) -> ColumnDescription? {
         numbersByName[name].map { columns[$0] }
+    }
+
+    /// The columns that a branch may update.
+    package var branchColumns: ColumnMask {
+        switch writers {
+        case .everyNode: allColumns
+        case .headOfficeOnly: []
+        case .headOfficeMakes(let group):
+            columns.reduce(into: []) { if $1.group == group { $0.formUnion(ColumnMask(column: $1.number)) } }
+        }
     }
 
     /// Every column but the identifier.

@@ -24,6 +24,9 @@ package final class LocalTransaction {
     /// The tables that rows can be written to.
     package var schema: Schema { writer.schema }
 
+    /// About how many bytes the change set has so far.
+    var byteCount: Int { draft.byteCount }
+
     /// Reads the replica as this transaction sees it.
     package var reader: ReplicaReader { ReplicaReader(writer.db, schema: writer.schema) }
 
@@ -197,9 +200,7 @@ package final class LocalTransaction {
     }
 
     private func apply(_ change: RowChange, to table: TableDescription, stamp: Stamp) throws {
-        guard table.writers == .everyNode || writer.node.role == .headOffice else {
-            throw StoreFailure.headOfficeOnly(table: table.name)
-        }
+        if writer.node.role == .branch { try table.checkBranchMay(change.operation, change.columns) }
         arena.load(change.columns, change.values)
         let write = RowWrite(
             id: change.id.rawValue,
@@ -317,6 +318,23 @@ package final class LocalTransaction {
         }
         throw try merge.graveyard.contains(id: number)
             ? StoreFailure.deletedRow(table: target, id: id) : StoreFailure.unknownRow(table: target, id: id)
+    }
+}
+
+extension TableDescription {
+    /// Checks that a branch may do this to a row.
+    ///
+    /// - Throws: ``StoreFailure`` that says who may.
+    func checkBranchMay(_ operation: RowOperation, _ columns: ColumnMask) throws(StoreFailure) {
+        switch writers {
+        case .everyNode:
+            return
+        case .headOfficeOnly:
+            throw .headOfficeOnly(table: name)
+        case .headOfficeMakes:
+            if operation == .update, columns.isSubset(of: branchColumns) { return }
+            throw .headOfficeMakes(table: name, open: branchColumns.numbers.map { self.columns[$0].name })
+        }
     }
 }
 

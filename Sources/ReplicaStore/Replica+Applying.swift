@@ -62,7 +62,7 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             let compressor = ZstdCompressor()
             let decompressor = ZstdDecompressor()
-            var taken = (changeSets: 0, rows: 0)
+            var taken = Taken()
             var rest = batches.flatMap(\.slices)[...]
             while !rest.isEmpty {
                 // Decoded here, outside the writer's turn.
@@ -88,7 +88,7 @@ extension Replica {
                 durable: durable,
                 changeSets: taken.changeSets,
                 rows: taken.rows,
-                conflicts: 0,
+                conflicts: taken.conflicts,
                 parked: 0
             )
         }
@@ -98,7 +98,7 @@ extension Replica {
     private func merge(
         _ pieces: [Piece],
         from peer: SyncPeer,
-        _ taken: inout (changeSets: Int, rows: Int)
+        _ taken: inout Taken
     ) throws {
         var rest = pieces[...]
         while !rest.isEmpty {
@@ -106,24 +106,24 @@ extension Replica {
                 let start = ContinuousClock.now
                 var rows = 0
                 // Counted when it is committed: a failed turn leaves nothing.
-                var turn = (changeSets: 0, rows: 0)
+                var turn = Taken()
                 var remaining = rest
+                _ = writer.judge?.takeListed()
                 try writer.transaction {
                     while let piece = remaining.popFirst() {
                         let added =
                             writer.node.role == .headOffice
                             ? try writer.takeFromChild(piece.sets, peer: peer)
                             : try writer.takeFromHub(piece.batch, piece.sets)
-                        turn.changeSets += added.changeSets
-                        turn.rows += added.rows
+                        turn += added
                         rows += piece.rows
                         let elapsed = ContinuousClock.now - start
                         if writerTurn.mustEnd(rows: rows, elapsed: elapsed, isAwaited: isWriterAwaited) { break }
                     }
                 }
                 rest = remaining
-                taken.changeSets += turn.changeSets
-                taken.rows += turn.rows
+                taken += turn
+                taken.conflicts += writer.judge?.takeListed() ?? 0
             }
         }
     }

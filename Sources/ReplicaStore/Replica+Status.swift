@@ -31,6 +31,8 @@ package struct ReplicaStatus: Sendable {
     package let behind: UInt64?
     /// Rows that other programs have written and that are not sealed yet.
     package let unsealedRows: Int
+    /// Losing writes that wait for somebody.
+    package let conflicts: Int
     /// Milliseconds since 1970-01-01 UTC.
     package let lastContact: UInt64?
     /// This node's clock minus the hub's.
@@ -112,6 +114,7 @@ extension Replica {
                 ahead: (UInt64(clamping: (ahead?[0] as Int64?) ?? 0), (ahead?[1] as Int?) ?? 0),
                 behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
                 unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
+                conflicts: try reader.openConflicts(),
                 lastContact: contact.lastContact ?? (state["lastContact"] as Int64?).map { UInt64(clamping: $0) },
                 skewMilliseconds: contact.skewMilliseconds ?? state["skewMilliseconds"],
                 clockTrust: node.role == .headOffice ? try clockTrust(db, notes) : .trusted,

@@ -32,7 +32,7 @@ extension Replica: SyncStore {
                     cursor: writer.cursor,
                     sentAtMilliseconds: self.readClockForHello(),
                     parked: 0,
-                    conflicts: 0,
+                    conflicts: UInt64(clamping: try ReplicaReader(writer.db, schema: self.schema).openConflicts()),
                     software: try writer.hasToldSoftware() ? "" : Self.software
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
@@ -251,7 +251,8 @@ extension Replica: SyncStore {
                     guard let origin = Origin(rawValue: row[1]) else {
                         throw StoreFailure.damagedLog(position: position, reason: "It names no origin.")
                     }
-                    if entries.count >= entriesMax {
+                    // A change set that is larger than a batch travels alone, without the stubs that follow it.
+                    if entries.count >= entriesMax || bytes > bytesMax {
                         isAtEnd = false
                         break
                     }

@@ -188,13 +188,32 @@ enum ReplicaSQL {
         let stale =
             "\(name): this row has changed since it was read, or its clock was written; read the row again "
             + "and write only its other columns."
-        let guardWriters =
-            table.writers == .everyNode
-            ? ""
-            : """
-            SELECT RAISE(ABORT, '\(name): only head office writes this table; ask it to make the change.')
-            WHERE (SELECT role FROM localNode) IS NOT 'head-office';
-            """
+        let isBranch = "(SELECT role FROM localNode) IS NOT 'head-office'"
+        let guardRows: String
+        let guardUpdates: String
+        switch table.writers {
+        case .everyNode:
+            (guardRows, guardUpdates) = ("", "")
+        case .headOfficeOnly:
+            guardRows = """
+                SELECT RAISE(ABORT, '\(name): only head office writes this table; ask it to make the change.')
+                WHERE \(isBranch);
+                """
+            guardUpdates = guardRows
+        case .headOfficeMakes:
+            guardRows = """
+                SELECT RAISE(ABORT, '\(name): only head office makes and deletes rows of this table.')
+                WHERE \(isBranch);
+                """
+            let open = table.columns.filter { table.branchColumns.contains(column: $0.number) }.map(\.name)
+            let closed = table.columns.filter { !table.branchColumns.contains(column: $0.number) }
+            let moved = closed.map { "NEW.\($0.name.quotedName) IS NOT OLD.\($0.name.quotedName)" }
+            guardUpdates = """
+                SELECT RAISE(ABORT, '\(name): only head office writes this column; a branch writes \
+                \(open.joined(separator: ", ")).')
+                WHERE \(isBranch) AND (\(moved.joined(separator: " OR ")));
+                """
+        }
         func note(_ row: String) -> String {
             """
             INSERT INTO \(table.before)(\(list), _dead) SELECT \(list), 0 FROM \(name) WHERE id = \(row).id
@@ -210,7 +229,7 @@ enum ReplicaSQL {
         }
         return """
             CREATE TRIGGER \(name)BeforeInsert BEFORE INSERT ON \(name) BEGIN
-            \(guardWriters)
+            \(guardRows)
             SELECT RAISE(ABORT, '\(name): give the new row an id of this node: (SELECT \(name) FROM nextId).')
             WHERE (NEW.id IS NULL OR NEW.id >> \(RowID.counterBits) IS NOT (SELECT origin FROM localNode)
                 OR NEW.id & \(RowID.counterMax) = 0 OR NEW.id <= 0)
@@ -225,7 +244,7 @@ enum ReplicaSQL {
             DELETE FROM \(table.graveyard) WHERE id = NEW.id;
             END;
             CREATE TRIGGER \(name)BeforeUpdate BEFORE UPDATE ON \(name) BEGIN
-            \(guardWriters)
+            \(guardUpdates)
             SELECT RAISE(ABORT, '\(name): the id of a row never changes; delete the row and insert another.')
             WHERE NEW.id IS NOT OLD.id;
             SELECT RAISE(ABORT, '\(stale)') WHERE \(clockMoved);
@@ -235,7 +254,7 @@ enum ReplicaSQL {
             \(typeGuards(of: table))
             END;
             CREATE TRIGGER \(name)BeforeDelete BEFORE DELETE ON \(name) BEGIN
-            \(guardWriters)
+            \(guardRows)
             \(note("OLD"))
             END;
             CREATE TRIGGER \(name)AfterDelete AFTER DELETE ON \(name) BEGIN

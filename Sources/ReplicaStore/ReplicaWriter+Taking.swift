@@ -10,8 +10,8 @@ extension ReplicaWriter {
     func takeFromChild(
         _ sets: [IncomingChangeSet],
         peer: SyncPeer
-    ) throws -> (changeSets: Int, rows: Int) {
-        var taken = (changeSets: 0, rows: 0)
+    ) throws -> Taken {
+        var taken = Taken()
         for set in sets {
             let header = set.reader.header
             guard header.id.origin == peer.origin else {
@@ -20,14 +20,7 @@ extension ReplicaWriter {
                     "Node \(peer.origin) sent change set \(header.id), which it may not speak for."
                 )
             }
-            for block in set.reader.blocks {
-                if let table = schema.table(number: block.number), table.writers == .headOfficeOnly {
-                    throw Refusal(
-                        .invalidChange,
-                        "Change set \(header.id) writes \(table.name), which only head office may."
-                    )
-                }
-            }
+            try checkRights(of: set)
             if try take(set, from: .child) {
                 taken.changeSets += 1
                 taken.rows += set.reader.rowCount
@@ -36,12 +29,30 @@ extension ReplicaWriter {
         return taken
     }
 
+    /// Checks that a branch may do what its change set does.
+    private func checkRights(of set: IncomingChangeSet) throws {
+        for block in set.reader.blocks {
+            guard let table = schema.table(number: block.number), table.writers != .everyNode else { continue }
+            var rows = block.makeCursor()
+            while rows.advance() {
+                do {
+                    try table.checkBranchMay(rows.operation, rows.columns)
+                } catch {
+                    throw Refusal(
+                        .invalidChange,
+                        "Change set \(set.reader.header.id) writes what a branch may not. \(error)"
+                    )
+                }
+            }
+        }
+    }
+
     /// At a branch: takes the next piece of the hub's log.
     func takeFromHub(
         _ batch: ChangeBatch,
         _ sets: [IncomingChangeSet]
-    ) throws -> (changeSets: Int, rows: Int) {
-        var taken = (changeSets: 0, rows: 0)
+    ) throws -> Taken {
+        var taken = Taken()
         guard batch.firstPosition <= cursor.position + 1 else {
             throw Refusal(
                 .invalidChange,
@@ -63,6 +74,7 @@ extension ReplicaWriter {
                 if isNew {
                     taken.changeSets += 1
                     taken.rows += set.reader.rowCount
+                    taken.conflicts += set.listedConflicts
                 }
             } else {
                 continue
@@ -111,10 +123,11 @@ extension ReplicaWriter {
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
+        let judged = judged(header.id, stamp: stamp, isSeen, from: source)
         for block in set.reader.blocks {
             guard let table = schema.table(number: block.number) else { continue }
             var rows = block.makeCursor()
-            while rows.advance() { try take(rows, of: table, stamp: stamp, header, isSeen) }
+            while rows.advance() { try take(rows, of: table, stamp: stamp, header, judged) }
         }
         try append(
             header.id,
@@ -133,7 +146,7 @@ extension ReplicaWriter {
         of table: TableDescription,
         stamp: Stamp,
         _ header: ChangeSetHeader,
-        _ isSeen: SeenChangeSets
+        _ judged: JudgedChangeSet?
     ) throws {
         if row.operation == .birth, row.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
             throw Refusal(
@@ -142,7 +155,33 @@ extension ReplicaWriter {
             )
         }
         let write = RowWrite(id: row.id, operation: row.operation, columns: row.columns, stamp: stamp)
-        try merge(of: table).apply(write, row)
+        try merge(write, row, of: table, by: judged)
+    }
+}
+
+/// How much was taken.
+struct Taken {
+    var changeSets = 0
+    var rows = 0
+    /// Losing writes that head office has listed in them.
+    var conflicts = 0
+
+    static func += (left: inout Taken, right: Taken) {
+        left.changeSets += right.changeSets
+        left.rows += right.rows
+        left.conflicts += right.conflicts
+    }
+}
+
+extension IncomingChangeSet {
+    /// How many entries of the list of conflicts it makes.
+    fileprivate var listedConflicts: Int {
+        var count = 0
+        for block in reader.blocks where block.number == TableDescription.conflict.number {
+            var rows = block.makeCursor()
+            while rows.advance() { if rows.operation == .birth { count += 1 } }
+        }
+        return count
     }
 }
 

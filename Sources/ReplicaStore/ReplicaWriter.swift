@@ -34,6 +34,8 @@ final class ReplicaWriter {
 
     /// A large change set that the search index is following.
     var searchedContent: (position: UInt64, content: ContentStorage, reader: ChangeSetReader)?
+    /// Judges conflicts; nil at a branch.
+    let judge: ConflictJudge?
 
     /// What the hub's log was before it was lost, as far as the cursor does not cover it.
     var keptNumberings: [KeptNumbering] = []
@@ -52,6 +54,7 @@ final class ReplicaWriter {
         self.node = node
         self.nodeClock = nodeClock
         digests = try DigestBuckets(db)
+        judge = node.role == .headOffice ? try ConflictJudge(db) : nil
         insertLog = try RawStatement(
             """
             INSERT INTO log(position, origin, seq, time, rows, chain, digest, hubPosition, body, timeMax, hubDigest)
@@ -68,6 +71,7 @@ final class ReplicaWriter {
     /// Reads what the file says, after opening and after a failed transaction.
     private func load() throws {
         digests.forget()
+        try judge?.load()
         if let stored = try LocalNode.read(db) { node = stored }
         let state = try Row.fetchOne(db, sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
         guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
@@ -107,6 +111,7 @@ final class ReplicaWriter {
             do {
                 try sealForeignWrites()
                 let result = try body()
+                try listConflicts()
                 try digests.flush()
                 saveState.bind(1, clock.latest.packed)
                 saveState.bind(2, cursor.position)
@@ -213,6 +218,12 @@ final class ReplicaWriter {
             body: compressed(content)
         )
         try noteStamping(of: id)
+        try judge?.noteOwn(
+            draft.tables,
+            id,
+            stamp: Stamp(time: time, origin: id.origin),
+            position: end.position
+        )
     }
 
     /// Appends a change set that was verified and merged.

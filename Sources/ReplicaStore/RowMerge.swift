@@ -35,9 +35,15 @@ final class RowMerge {
 
     /// Applies one write.
     ///
+    /// - Parameter meeting: Told the clock of the row that is there already, and whether it lives, before
+    ///   anything of it changes.
     /// - Returns: Whether anything in the row changed; false when the write had been merged before.
     @discardableResult
-    func apply<Fields: FieldSource>(_ write: RowWrite, _ fields: Fields) throws -> Bool {
+    func apply<Fields: FieldSource>(
+        _ write: RowWrite,
+        _ fields: Fields,
+        meeting: ((RowClock, _ isAlive: Bool) throws -> Void)? = nil
+    ) throws -> Bool {
         // Columns of a newer schema stay in the log until this node knows them.
         let columns = write.columns.intersection(table.allColumns)
         if write.operation == .birth, try !graveyard.contains(id: write.id) {
@@ -47,10 +53,10 @@ final class RowMerge {
                 return true
             }
         }
-        if let done = try merge(write, columns, fields, lyingIn: live, isAlive: true) {
+        if let done = try merge(write, columns, fields, lyingIn: live, isAlive: true, meeting) {
             return done
         }
-        if let done = try merge(write, columns, fields, lyingIn: graveyard, isAlive: false) {
+        if let done = try merge(write, columns, fields, lyingIn: graveyard, isAlive: false, meeting) {
             return done
         }
         // The row is nowhere: what is written is all that is known of it.
@@ -71,7 +77,8 @@ final class RowMerge {
         _ columns: ColumnMask,
         _ fields: Fields,
         lyingIn place: RowPlace,
-        isAlive: Bool
+        isAlive: Bool,
+        _ meeting: ((RowClock, _ isAlive: Bool) throws -> Void)?
     ) throws -> Bool? {
         var change = DigestSum.zero
         var won = ColumnMask()
@@ -79,6 +86,7 @@ final class RowMerge {
         var isChanged = false
         let clock: RowClock? = try place.read(id: write.id, columns: isAlive ? columns : []) { row in
             let before = try self.clock(in: row, at: 0, id: write.id)
+            try meeting?(before, isAlive)
             var after = before
             let outcome = after.merge(columns, at: write.stamp)
             won = outcome.won

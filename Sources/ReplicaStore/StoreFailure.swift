@@ -22,6 +22,8 @@ package enum StoreFailure: Error, Sendable {
     case rowNotDeleted(table: String, id: RowID)
     case foreignRange(table: String, id: RowID, origin: Origin)
     case headOfficeOnly(table: String)
+    /// The table whose rows only head office makes, and the columns that a branch may write.
+    case headOfficeMakes(table: String, open: [String])
     case damagedRow(table: String, id: Int64, reason: String)
     case damagedLog(position: UInt64, reason: String)
     case newerReplica(file: Int, software: Int)
@@ -62,6 +64,9 @@ extension StoreFailure: CustomStringConvertible {
             "There is no \(table) \(id) here, and this node can only make rows of its own numbers, "
                 + "\(origin)-1 and following."
         case .headOfficeOnly(let table): "Only head office writes \(table); ask it to make the change."
+        case .headOfficeMakes(let table, let open):
+            "Only head office makes, deletes and changes rows of \(table); a branch may write: "
+                + "\(open.joined(separator: ", "))."
         case .damagedRow(let table, let id, let reason):
             "The stored \(table) \(RowID(rawValue: id)?.description ?? String(id)) is damaged. \(reason) "
                 + "Check the disk, and compare with head office."

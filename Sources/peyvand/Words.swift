@@ -352,6 +352,9 @@ struct Words: Sendable {
             "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
+        case .headOfficeMakes(let table, let open):
+            "ردیف‌های \(table) را فقط دفتر مرکزی می‌سازد و حذف می‌کند؛ شعبه می‌تواند این‌ها را بنویسد: "
+                + "\(open.joined(separator: "، "))."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
         default: failure.description
         }

@@ -43,6 +43,7 @@ enum NodeRequests {
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
         ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, Enroll.self, SyncNow.self,
         ShowReceipt.self,
+        ListConflicts.self, ShowConflict.self, ResolveConflict.self, ExplainField.self,
     ]
 
     /// The request of a name; nil when this version knows none.

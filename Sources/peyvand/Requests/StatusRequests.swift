@@ -144,7 +144,7 @@ struct ShowStatus: NodeRequest {
             behind: status.behind.map { PrintedStatus.Behind(changeSets: $0) },
             skewMilliseconds: status.skewMilliseconds,
             parked: 0,
-            conflicts: 0,
+            conflicts: status.conflicts,
             duplicates: 0,
             lease: nil,
             vector: status.vector.map {
@@ -284,6 +284,14 @@ extension HealthReason {
                     + "command that writes, or by `peyvand sync`."
             )
         }
+        if status.conflicts > 0 {
+            add(
+                .yellow,
+                "conflicts",
+                "\(counted(status.conflicts, "value")) lost against others written at the same time and nobody has "
+                    + "decided yet. Run `peyvand conflicts`."
+            )
+        }
         if let reason = skew(status.skewMilliseconds, "this node's clock") { reasons.append(reason) }
         switch status.clockTrust {
         case .trusted: break
@@ -334,6 +342,9 @@ extension HealthReason {
         }
         if node.behind > 0 {
             add(.yellow, "unreceived", "It has not received \(counted(node.behind, "change set")) of head office.")
+        }
+        if node.conflicts > 0 {
+            add(.yellow, "conflicts", "It shows \(counted(node.conflicts, "conflict")) that nobody has decided yet.")
         }
         if let reason = skew(node.skewMilliseconds, "its clock") { reasons.append(reason) }
         return reasons
