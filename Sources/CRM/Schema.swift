@@ -52,6 +52,22 @@ package struct ColumnDescription: Hashable, Sendable {
     package let isRequired: Bool
     /// Whether this node keeps an index of it.
     package let isIndexed: Bool
+
+    package init(
+        number: Int,
+        name: String,
+        type: ColumnType,
+        group: String? = nil,
+        isRequired: Bool = false,
+        isIndexed: Bool = false
+    ) {
+        self.number = number
+        self.name = name
+        self.type = type
+        self.group = group
+        self.isRequired = isRequired
+        self.isIndexed = isIndexed
+    }
 }
 
 /// One replicated table.
@@ -77,7 +93,9 @@ package struct TableDescription: Hashable, Sendable {
     /// Per column number, all columns that are written when it is: itself, and those of its group.
     private let groupMasks: [ColumnMask]
 
-    init(number: Int, name: String, writers: Writers, columns: [ColumnDescription], baseColumnCount: Int) {
+    /// - Parameter baseColumnCount: How many of the columns the table had in its first schema; columns that were
+    ///   added later come after them, and never change it.
+    package init(number: Int, name: String, writers: Writers, columns: [ColumnDescription], baseColumnCount: Int) {
         self.number = number
         self.name = name
         self.writers = writers
@@ -120,6 +138,9 @@ package struct Schema: Hashable, Sendable {
     package let version: Int
     /// Ascending by number.
     package let tables: [TableDescription]
+
+    /// How many versions apart two nodes may be that exchange change sets.
+    package static let versionsApartMax = 2
 
     private let indexByNumber: [Int: Int]
     private let indexByName: [String: Int]

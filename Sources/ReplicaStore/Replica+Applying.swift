@@ -62,7 +62,7 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             let compressor = ZstdCompressor()
             let decompressor = ZstdDecompressor()
-            var taken = (changeSets: 0, rows: 0)
+            var taken = (changeSets: 0, rows: 0, parked: 0)
             var rest = batches.flatMap(\.slices)[...]
             while !rest.isEmpty {
                 // Decoded here, outside the writer's turn.
@@ -89,7 +89,7 @@ extension Replica {
                 changeSets: taken.changeSets,
                 rows: taken.rows,
                 conflicts: 0,
-                parked: 0
+                parked: taken.parked
             )
         }
     }
@@ -98,17 +98,18 @@ extension Replica {
     private func merge(
         _ pieces: [Piece],
         from peer: SyncPeer,
-        _ taken: inout (changeSets: Int, rows: Int)
+        _ taken: inout (changeSets: Int, rows: Int, parked: Int)
     ) throws {
         var rest = pieces[...]
         while !rest.isEmpty {
             try withWriter { writer in
                 let start = ContinuousClock.now
-                var rows = 0
+                let parked = writer.parked.count
                 // Counted when it is committed: a failed turn leaves nothing.
-                var turn = (changeSets: 0, rows: 0)
-                var remaining = rest
-                try writer.transaction {
+                let (turn, remaining) = try writer.transaction {
+                    var rows = 0
+                    var turn = (changeSets: 0, rows: 0)
+                    var remaining = rest
                     while let piece = remaining.popFirst() {
                         let added =
                             writer.node.role == .headOffice
@@ -120,10 +121,12 @@ extension Replica {
                         let elapsed = ContinuousClock.now - start
                         if writerTurn.mustEnd(rows: rows, elapsed: elapsed, isAwaited: isWriterAwaited) { break }
                     }
+                    return (turn, remaining)
                 }
                 rest = remaining
                 taken.changeSets += turn.changeSets
                 taken.rows += turn.rows
+                taken.parked += max(writer.parked.count - parked, 0)
             }
         }
     }

@@ -34,9 +34,13 @@ struct ContactNotes {
         var isConnected = false
         /// The clocks when this node said hello.
         var greeting: NodeClock.Reading?
+        /// The hub's schema.
+        var schema: UInt32?
     }
 
     var own = Own()
+    /// What each child said of its tables when it came, by origin.
+    var schemas: [Origin: (schema: UInt32?, parked: UInt64)] = [:]
     private(set) var children: [UniqueID: Child] = [:]
 
     subscript(node: UniqueID) -> Child {

@@ -110,10 +110,15 @@ extension ReplicaWriter {
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
+        try noteUnknownParts(of: set)
         for block in set.reader.blocks {
             guard let table = schema.table(number: block.number) else { continue }
             var rows = block.makeCursor()
-            while rows.advance() { try take(rows, of: table, stamp: stamp, header, isSeen) }
+            while rows.advance() {
+                try takeOrPark(rows, of: table, in: set, from: source) {
+                    try take(rows, of: table, stamp: stamp, header, isSeen)
+                }
+            }
         }
         try append(
             header.id,
@@ -127,14 +132,14 @@ extension ReplicaWriter {
     }
 
     /// Merges one row of a change set.
-    private func take(
+    func take(
         _ row: ChangeCursor,
         of table: TableDescription,
         stamp: Stamp,
         _ header: ChangeSetHeader,
         _ isSeen: SeenChangeSets
     ) throws {
-        if row.operation == .birth, row.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
+        if row.operation == .birth, !row.isBorn(at: header.id.origin) {
             throw Refusal(
                 .invalidChange,
                 "Change set \(header.id) makes a \(table.name) with a number of another origin."

@@ -352,6 +352,11 @@ struct Words: Sendable {
             "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
+        case .locked(let holder):
+            "\(holder ?? "برنامهٔ دیگری") نوشتن در پایگاه داده را زمان درازی بسته نگه داشته است. آن را ببندید و دوباره "
+                + "بکوشید. چیزی از این تغییر نگه داشته نشد."
+        case .newerSchema, .newerReplica:
+            "این پایگاه داده را برنامهٔ تازه‌تری ساخته است. همان برنامه را به کار ببرید."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
         default: failure.description
         }
