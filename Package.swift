@@ -81,6 +81,7 @@ let package = Package(
             dependencies: [
                 "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]
         ),
         .testTarget(

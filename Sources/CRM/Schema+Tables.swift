@@ -1,5 +1,6 @@
-// The tables of the product. Numbers count up in the order written here and are permanent: a new column
-// is appended to its table, a new table takes the next number of the data model, nothing is removed.
+// The tables of the product. Numbers count up in the order written here and are permanent: a new column is
+// appended to the `later` ones of its table, a new table takes the next number of the data model, nothing is
+// removed. Either raises the version of the schema.
 
 extension Schema {
     /// The schema of this version.
@@ -217,12 +218,16 @@ extension TableDescription {
         ]
     )
 
-    private init(_ number: Int, _ name: String, _ writers: Writers, _ parts: [Part]) {
+    /// - Parameters:
+    ///   - parts: The columns of the table's first schema.
+    ///   - later: Those that were added since. They never count for rows that nobody has written them in.
+    private init(_ number: Int, _ name: String, _ writers: Writers, _ parts: [Part], later: [Part] = []) {
         let common: [Part] = [
             .one("id", .reference(name)), .one("createdAt", .instant),
             .one("createdBy", .reference("staff")),
         ]
-        let drafts = (common + parts).flatMap(\.columns)
+        let base = (common + parts).flatMap(\.columns)
+        let drafts = base + later.flatMap(\.columns)
         self.init(
             number: number,
             name: name,
@@ -238,7 +243,7 @@ extension TableDescription {
                     isConsequence: draft.isConsequence
                 )
             },
-            baseColumnCount: drafts.count
+            baseColumnCount: base.count
         )
     }
 }

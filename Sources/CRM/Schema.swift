@@ -55,6 +55,24 @@ package struct ColumnDescription: Hashable, Sendable {
     /// Whether the node sets it by itself when other fields of the row are written. Losing such a value is
     /// nobody's loss, unless it was written alone.
     package let isConsequence: Bool
+
+    package init(
+        number: Int,
+        name: String,
+        type: ColumnType,
+        group: String? = nil,
+        isRequired: Bool = false,
+        isIndexed: Bool = false,
+        isConsequence: Bool = false
+    ) {
+        self.number = number
+        self.name = name
+        self.type = type
+        self.group = group
+        self.isRequired = isRequired
+        self.isIndexed = isIndexed
+        self.isConsequence = isConsequence
+    }
 }
 
 /// One replicated table.
@@ -82,7 +100,9 @@ package struct TableDescription: Hashable, Sendable {
     /// Per column number, all columns that are written when it is: itself, and those of its group.
     private let groupMasks: [ColumnMask]
 
-    init(number: Int, name: String, writers: Writers, columns: [ColumnDescription], baseColumnCount: Int) {
+    /// - Parameter baseColumnCount: How many of the columns the table had in its first schema; columns that were
+    ///   added later come after them, and never change it.
+    package init(number: Int, name: String, writers: Writers, columns: [ColumnDescription], baseColumnCount: Int) {
         self.number = number
         self.name = name
         self.writers = writers
@@ -135,6 +155,9 @@ package struct Schema: Hashable, Sendable {
     package let version: Int
     /// Ascending by number.
     package let tables: [TableDescription]
+
+    /// How many versions apart two nodes may be that exchange change sets.
+    package static let versionsApartMax = 2
 
     private let indexByNumber: [Int: Int]
     private let indexByName: [String: Int]

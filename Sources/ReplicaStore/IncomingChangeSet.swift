@@ -9,6 +9,11 @@ import SyncProtocol
 final class IncomingChangeSet {
     let time: HybridTimestamp
     let reader: ChangeSetReader
+    /// Columns, by table number, with values of another type than they hold: those would be stored as something
+    /// else than was hashed, so the rows that have them are parked.
+    let wrongTypes: [Int: ColumnMask]
+    /// Whether it comes out of this node's own log.
+    private(set) var isLogged = false
     /// What the log will keep.
     let body: StoredBody
     var content: UnsafeRawBufferPointer { storage.bytes }
@@ -58,6 +63,12 @@ final class IncomingChangeSet {
         try self.init(time: time, body: .file(file), storage: storage, schema: schema)
     }
 
+    /// A change set of this node's own log, some of whose rows are taken now.
+    convenience init(time: HybridTimestamp, logged content: ContentStorage, schema: Schema) throws {
+        try self.init(time: time, body: .bytes([]), storage: content, schema: schema)
+        isLogged = true
+    }
+
     private init(time: HybridTimestamp, body: StoredBody, storage: ContentStorage, schema: Schema) throws {
         self.time = time
         self.body = body
@@ -65,31 +76,53 @@ final class IncomingChangeSet {
         do {
             reader = try ChangeSetReader(storage.bytes)
         } catch {
-            throw Refusal(.invalidChange, error.description)
+            throw Refusal(error)
         }
-        for block in reader.blocks {
-            guard let table = schema.table(number: block.number) else { continue }
-            try table.checkTypes(of: block, in: "Change set \(reader.header.id)")
+        wrongTypes = reader.blocks.reduce(into: [:]) { found, block in
+            guard let columns = schema.table(number: block.number)?.wrongTypes(in: block), !columns.isEmpty else {
+                return
+            }
+            found[block.number] = columns
         }
     }
 }
 
 extension TableDescription {
-    /// Checks that values have the type of their column: others would be stored as something else than was hashed.
-    ///
-    /// - Parameter what: What holds the values, as the sentence begins.
-    func checkTypes(of block: TableBlock, in what: String) throws {
+    /// The columns of a block with values of another type than they hold: others would be stored as something
+    /// else than was hashed.
+    func wrongTypes(in block: TableBlock) -> ColumnMask {
+        var found = ColumnMask()
         for (number, form) in block.storedForms where number < columns.count {
             let column = columns[number]
             let expected: TableBlock.StoredForm =
                 column.type.isInteger ? .integers : column.type == .bytes ? .blobs : .texts
-            guard form == expected else {
-                throw Refusal(
-                    .invalidChange,
-                    "\(what) holds values of a wrong type in \(name).\(column.name). "
-                        + "Check the software version of the node that made it."
-                )
-            }
+            if form != expected { found.formUnion(ColumnMask(column: number)) }
+        }
+        return found
+    }
+
+    /// Checks that values have the type of their column.
+    ///
+    /// - Parameter what: What holds the values, as the sentence begins.
+    func checkTypes(of block: TableBlock, in what: String) throws {
+        for column in wrongTypes(in: block).numbers {
+            throw Refusal(
+                .invalidChange,
+                "\(what) holds values of a wrong type in \(name).\(columns[column].name). "
+                    + "Check the software version of the node that made it."
+            )
+        }
+    }
+}
+
+extension Refusal {
+    /// What a node says about a change set that it cannot read.
+    init(_ failure: ChangeSetFailure) {
+        if case .unknownFormat = failure {
+            // Nothing is wrong with it, and coming back at once will not help.
+            self.init(.protocolVersion, failure.description, retryAfterSeconds: 60)
+        } else {
+            self.init(.invalidChange, failure.description)
         }
     }
 }

@@ -15,6 +15,10 @@ enum LocalFact: String {
     case softwareTold
     /// At a branch: 1 when head office signed its last receipt with a key that is not the one known here.
     case receiptHasForeignKey
+    /// The schema that the tables of the file have.
+    case schemaVersion
+    /// The schema up to which everything in the log that it knows is in the tables.
+    case schemaApplied
 }
 
 extension ReplicaWriter {
@@ -22,7 +26,12 @@ extension ReplicaWriter {
     func fact(_ fact: LocalFact) throws -> Int64? { try LocalFact.read(fact, db) }
 
     /// Notes a number, as part of the present transaction; nil forgets it.
-    func note(_ fact: LocalFact, _ value: Int64?) throws {
+    func note(_ fact: LocalFact, _ value: Int64?) throws { try LocalFact.write(fact, value, db) }
+}
+
+extension LocalFact {
+    /// Writes it, as part of the present transaction; nil forgets it.
+    static func write(_ fact: LocalFact, _ value: Int64?, _ db: Database) throws {
         if let value {
             try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)")
                 .execute(arguments: [fact.rawValue, value])
@@ -31,9 +40,7 @@ extension ReplicaWriter {
                 .execute(arguments: [fact.rawValue])
         }
     }
-}
 
-extension LocalFact {
     /// Reads it out of any consistent state.
     static func read(_ fact: LocalFact, _ db: Database) throws -> Int64? {
         try Int64.fetchOne(

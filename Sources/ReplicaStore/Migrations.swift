@@ -1,34 +1,75 @@
 import CRM
 import GRDB
 
-/// Brings a replica's file to the present format, in one transaction.
+/// Brings a replica's file to the present format and schema, in one transaction.
 ///
 /// Steps are added, never changed: files of every format that was ever in use are opened by the tests. The
 /// replicated tables follow from the schema, whatever the format of the file.
 struct Migrations {
     let schema: Schema
 
-    /// Does what is missing; nothing in a file of the present format.
+    /// Refuses a file that a newer program has written.
+    ///
+    /// - Throws: ``StoreFailure/newerReplica(file:software:)``, ``StoreFailure/newerSchema(file:software:)``.
+    func check(_ db: Database) throws {
+        let file = try Self.state(of: db)
+        guard file.format <= Replica.format else {
+            throw StoreFailure.newerReplica(file: file.format, software: Replica.format)
+        }
+        guard file.schema <= schema.version else {
+            throw StoreFailure.newerSchema(file: file.schema, software: schema.version)
+        }
+    }
+
+    /// Does what is missing; nothing in a file of the present format and schema.
     func migrate(db: Database) throws {
-        let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-        guard format < Replica.format else { return }
+        let file = try Self.state(of: db)
+        guard file.format < Replica.format || file.schema < schema.version else { return }
         try db.inTransaction(.immediate) {
-            if format < 1 { try db.execute(sql: ReplicaSQL.localTables) }
-            if format < 2 {
+            if file.format < 1 { try db.execute(sql: ReplicaSQL.localTables) }
+            if file.format < 2 {
                 for step in Format2.steps { try db.execute(sql: step) }
             }
-            try createMissingTables(db)
+            try bringTables(db)
+            try LocalFact.write(.schemaVersion, Int64(schema.version), db)
             try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
             return .commit
         }
     }
 
-    private func createMissingTables(_ db: Database) throws {
-        for table in schema.tables where try !db.tableExists(table.name) {
-            try db.execute(sql: ReplicaSQL.create(table))
+    /// What a file was last written with. Before format 2 there was one schema.
+    private static func state(of db: Database) throws -> (format: Int, schema: Int) {
+        let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
+        guard format >= 2 else { return (format, format) }
+        return (format, try LocalFact.read(.schemaVersion, db).map { Int(clamping: $0) } ?? 1)
+    }
+
+    /// Makes the tables and columns that the schema has and the file has not, and what follows from them.
+    private func bringTables(_ db: Database) throws {
+        for table in schema.tables {
+            if try db.tableExists(table.name) {
+                let columns = Set(try db.columns(in: table.name).map(\.name))
+                try db.execute(sql: ReplicaSQL.addColumns(to: table, having: columns))
+            } else {
+                try db.execute(sql: ReplicaSQL.create(table))
+            }
+            try db.execute(sql: ReplicaSQL.replaceTriggers(of: table))
         }
         try db.execute(sql: "DROP VIEW IF EXISTS nextId")
         try db.execute(sql: ReplicaSQL.nextIdentifierView(of: schema))
+        try db.execute(sql: try ReplicaSQL.replaceGuards(of: localTables(db)))
+    }
+
+    /// The tables that only the node writes. Not the full-text indexes: SQLite guards their parts itself.
+    private func localTables(_ db: Database) throws -> [String] {
+        let replicated = schema.tables.flatMap { [$0.name, $0.graveyard, $0.before] }
+        return try String.fetchAll(
+            db,
+            sql: """
+                SELECT name FROM pragma_table_list
+                WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name
+                """
+        ).filter { !replicated.contains($0) }
     }
 }
 
@@ -43,6 +84,7 @@ enum Format2 {
         imports,
         refill,
         ConflictJudge.tables,
+        parking,
     ]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.
@@ -107,5 +149,40 @@ enum Format2 {
         DROP TABLE logOfFormat1;
         CREATE UNIQUE INDEX logByOrigin ON log(origin, seq);
         CREATE UNIQUE INDEX logByTime ON log(origin, time);
+        """
+
+    /// What of the log is not in the tables yet. `parkedRow`: rows that could not be applied. `unknownPart`: tables
+    /// and columns of a newer schema, with how many columns of the table were known when the change set was taken.
+    /// `keptBody`: the change sets whose bodies are needed for it.
+    private static let parking = """
+        CREATE TABLE parkedRow(
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            tableNumber INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            sentence TEXT NOT NULL,
+            parkedAt INTEGER NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (origin, seq, tableNumber, id)
+        );
+        CREATE TABLE droppedRow(
+            number INTEGER PRIMARY KEY,
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            tableNumber INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            droppedAt INTEGER NOT NULL
+        );
+        CREATE TABLE unknownPart(
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            tableNumber INTEGER NOT NULL,
+            columnsKnown INTEGER NOT NULL,
+            PRIMARY KEY (origin, seq, tableNumber)
+        ) WITHOUT ROWID;
+        CREATE VIEW keptBody AS SELECT origin, seq FROM parkedRow UNION SELECT origin, seq FROM unknownPart;
         """
 }

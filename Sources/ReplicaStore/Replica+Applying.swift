@@ -89,7 +89,7 @@ extension Replica {
                 changeSets: taken.changeSets,
                 rows: taken.rows,
                 conflicts: taken.conflicts,
-                parked: 0
+                parked: taken.parked
             )
         }
     }
@@ -104,12 +104,13 @@ extension Replica {
         while !rest.isEmpty {
             try withWriter { writer in
                 let start = ContinuousClock.now
-                var rows = 0
+                let parked = writer.parked.count
                 // Counted when it is committed: a failed turn leaves nothing.
-                var turn = Taken()
-                var remaining = rest
                 _ = writer.judge?.takeListed()
-                try writer.transaction {
+                let (turn, remaining) = try writer.transaction {
+                    var rows = 0
+                    var turn = Taken()
+                    var remaining = rest
                     while let piece = remaining.popFirst() {
                         let added =
                             writer.node.role == .headOffice
@@ -120,10 +121,12 @@ extension Replica {
                         let elapsed = ContinuousClock.now - start
                         if writerTurn.mustEnd(rows: rows, elapsed: elapsed, isAwaited: isWriterAwaited) { break }
                     }
+                    return (turn, remaining)
                 }
                 rest = remaining
                 taken += turn
                 taken.conflicts += writer.judge?.takeListed() ?? 0
+                taken.parked += max(writer.parked.count - parked, 0)
             }
         }
     }

@@ -36,9 +36,13 @@ struct ContactNotes {
         var greeting: NodeClock.Reading?
         /// The hub did not know this node when it last called.
         var isForgotten = false
+        /// The hub's schema.
+        var schema: UInt32?
     }
 
     var own = Own()
+    /// What each child said of its tables when it came, by origin.
+    var schemas: [Origin: (schema: UInt32?, parked: UInt64)] = [:]
     private(set) var children: [UniqueID: Child] = [:]
     /// By the origin of a child that had to go back in this node's log: what it holds all the same.
     var held: [Origin: [Origin: UInt64]] = [:]

@@ -33,6 +33,12 @@ package struct ReplicaStatus: Sendable {
     package let unsealedRows: Int
     /// Losing writes that wait for somebody.
     package let conflicts: Int
+    /// Changes that could not be applied and wait, why the first of them does, and how many were given up.
+    package let parked: Int
+    package let parkedReason: ParkingReason?
+    package let dropped: Int
+    /// Change sets of which a newer schema knows more.
+    package let newerChangeSets: Int
     /// Milliseconds since 1970-01-01 UTC.
     package let lastContact: UInt64?
     /// This node's clock minus the hub's.
@@ -50,8 +56,13 @@ package struct ReplicaStatus: Sendable {
     package let tables: [TableState]
     package let databaseBytes: Int
     package let walBytes: Int
+    /// Who keeps the write-ahead log from being emptied, when it is large.
+    package let walReader: String?
     package let freeBytes: Int
     package let bytesToday: (sent: Int, received: Int)
+
+    /// From this size on something keeps the write-ahead log from being emptied.
+    package static let walBytesMax = 256 << 20
 }
 
 /// What head office knows of one node.
@@ -107,6 +118,8 @@ extension Replica {
             let names = try Self.branchNames(db)
             let vector = try Row.fetchAll(db, sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
             let roots = try DigestBuckets.tableRoots(db)
+            let unapplied = try reader.unapplied()
+            let walBytes = Self.size(of: Self.path(in: directory) + "-wal")
             return ReplicaStatus(
                 node: node,
                 end: end,
@@ -115,6 +128,10 @@ extension Replica {
                 behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
                 unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
                 conflicts: try reader.openConflicts(),
+                parked: unapplied.parked,
+                parkedReason: unapplied.parked > 0 ? try reader.parkedRows(limit: 1).first?.reason : nil,
+                dropped: unapplied.dropped,
+                newerChangeSets: unapplied.newer,
                 lastContact: contact.lastContact ?? (state["lastContact"] as Int64?).map { UInt64(clamping: $0) },
                 skewMilliseconds: contact.skewMilliseconds ?? state["skewMilliseconds"],
                 clockTrust: node.role == .headOffice ? try clockTrust(db, notes) : .trusted,
@@ -131,7 +148,8 @@ extension Replica {
                     ReplicaStatus.TableState(name: table.name, digest: roots[table.number] ?? .zero)
                 },
                 databaseBytes: Self.size(of: Self.path(in: directory)),
-                walBytes: Self.size(of: Self.path(in: directory) + "-wal"),
+                walBytes: walBytes,
+                walReader: walBytes > ReplicaStatus.walBytesMax ? LockHolder.reader(of: Self.path(in: directory)) : nil,
                 freeBytes: Self.freeBytes(in: directory),
                 bytesToday: try Self.traffic(db, day: today, node: nil, notes)
             )

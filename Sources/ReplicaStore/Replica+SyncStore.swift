@@ -31,7 +31,7 @@ extension Replica: SyncStore {
                     ownChain: own?.chain.prefix ?? ChangeChain.empty.prefix,
                     cursor: writer.cursor,
                     sentAtMilliseconds: self.readClockForHello(),
-                    parked: 0,
+                    parked: UInt64(writer.parked.count),
                     conflicts: UInt64(clamping: try ReplicaReader(writer.db, schema: self.schema).openConflicts()),
                     software: try writer.hasToldSoftware() ? "" : Self.software
                 )
@@ -61,10 +61,13 @@ extension Replica: SyncStore {
                 let accepted = writer.vector[hello.origin]
                 try Self.check(hello, writer)
                 let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
+                try self.checkSchema(hello.schemaVersion, of: "the branch")
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
+                    && self.isComparable(peerSchema: hello.schemaVersion, peerParked: hello.parked, writer)
                 let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 self.contacts.withLock {
+                    $0.schemas[hello.origin] = (hello.schemaVersion, hello.parked)
                     $0[hello.node].claimedSeq = hello.ownSeq
                     $0[hello.node].parked = hello.parked
                     $0[hello.node].conflicts = hello.conflicts
@@ -156,6 +159,7 @@ extension Replica: SyncStore {
     /// The first step of every session: is it our hub, and is this node still the one that it knows?
     func noteWelcome(_ occasion: ConsultationOccasion) throws -> SyncStep {
         guard case .welcomed(let welcome, let clock) = occasion else { return .goOn }
+        try checkSchema(welcome.schemaVersion, of: "head office")
         try self.withWriter { writer in
             let node = writer.node
             guard node.hub?.node == welcome.node.bytes else {
@@ -175,6 +179,7 @@ extension Replica: SyncStore {
                 )
             }
             self.contacts.withLock {
+                $0.own.schema = welcome.schemaVersion
                 $0.own.acceptedSeq = welcome.acceptedSeq
                 $0.own.hubPosition = welcome.end.position
                 $0.own.lastContact = self.wallClock()
@@ -334,7 +339,9 @@ extension Replica: SyncStore {
             try self.withWriter { writer in
                 try writer.sealIfNeeded()
                 let stands = writer.node.role == .headOffice ? writer.end : writer.cursor
-                guard stands == prefix, writer.vector[child.origin]?.seq ?? 0 == child.seq else { return nil }
+                guard stands == prefix, writer.vector[child.origin]?.seq ?? 0 == child.seq,
+                    self.isComparable(withPeerOf: child.origin, writer)
+                else { return nil }
                 return DatabaseRoot(try writer.databaseRoot())
             }
         }

@@ -44,6 +44,10 @@ package final class Replica: Sendable {
     package static let format = 2
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
+    /// To what size the write-ahead log is cut when it begins anew.
+    private static let journalBytesMax = 64 << 20
+    /// How long a write waits for another program's transaction.
+    package static let defaultBusySeconds = 10.0
 
     /// The replica's file in a node's directory.
     package static func path(in directory: String) -> String { directory + "/replica.db" }
@@ -59,24 +63,27 @@ package final class Replica: Sendable {
     ///
     /// - Parameters:
     ///   - directory: The node's directory.
+    ///   - busySeconds: How long a write waits for another program's transaction.
     ///   - clock: What it takes its time from.
     /// - Throws: ``StoreFailure/noNode(directory:)``, ``StoreFailure/inUse(directory:)``, or what the file says.
     package static func open(
         _ directory: String,
         schema: Schema = .current,
+        busySeconds: Double = defaultBusySeconds,
         clock: NodeClock
     ) throws -> Replica {
         guard exists(in: directory) else { throw StoreFailure.noNode(directory: directory) }
-        return try Replica(directory, schema: schema, creating: nil, clock: clock)
+        return try Replica(directory, schema: schema, creating: nil, busySeconds: busySeconds, clock: clock)
     }
 
     /// Opens the replica of a node with a wall clock, in milliseconds since 1970-01-01 UTC, that nobody sets.
     package static func open(
         _ directory: String,
         schema: Schema = .current,
+        busySeconds: Double = defaultBusySeconds,
         wallClock: @escaping @Sendable () -> UInt64
     ) throws -> Replica {
-        try open(directory, schema: schema, clock: NodeClock(wallClock: wallClock))
+        try open(directory, schema: schema, busySeconds: busySeconds, clock: NodeClock(wallClock: wallClock))
     }
 
     /// Makes the replica of a new node. The directory is made if it is missing.
@@ -94,7 +101,7 @@ package final class Replica: Sendable {
             attributes: [.posixPermissions: 0o750]
         )
         guard !exists(in: directory) else { throw StoreFailure.nodeExists(directory: directory) }
-        return try Replica(directory, schema: schema, creating: node, clock: clock)
+        return try Replica(directory, schema: schema, creating: node, busySeconds: defaultBusySeconds, clock: clock)
     }
 
     /// Makes the replica of a new node with a wall clock, in milliseconds since 1970-01-01 UTC, that nobody sets.
@@ -111,6 +118,7 @@ package final class Replica: Sendable {
         _ directory: String,
         schema: Schema,
         creating newNode: LocalNode?,
+        busySeconds: Double,
         clock: NodeClock
     ) throws {
         guard let lock = try NodeLock(directory: directory) else {
@@ -126,7 +134,7 @@ package final class Replica: Sendable {
                 // Made under another name, so that a crash half way leaves no node rather than half a one.
                 try Self.make(path: path, node: newNode, schema: schema)
             }
-            pool = try DatabasePool(path: path, configuration: Self.configuration())
+            pool = try DatabasePool(path: path, configuration: Self.configuration(busySeconds: busySeconds))
             let walPages = WalPages()
             self.walPages = walPages
             let writer = try pool.writeWithoutTransaction { db in
@@ -134,13 +142,12 @@ package final class Replica: Sendable {
                 try db.execute(sql: "PRAGMA synchronous = FULL")
                 walPages.watch(db)
                 let migrator = Self.migrator(schema)
-                let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-                guard format <= Self.format else {
-                    throw StoreFailure.newerReplica(file: format, software: Self.format)
-                }
+                try migrator.check(db)
                 try migrator.migrate(db: db)
                 guard let node = try LocalNode.read(db) else { throw StoreFailure.noNode(directory: directory) }
-                return try ReplicaWriter(db, schema: schema, node: node, nodeClock: clock)
+                let writer = try ReplicaWriter(db, schema: schema, node: node, nodeClock: clock)
+                try writer.catchUpWithSchema()
+                return writer
             }
             openWriter = writer
             currentNode = Mutex(writer.node)
@@ -152,7 +159,7 @@ package final class Replica: Sendable {
     private static func make(path: String, node: LocalNode?, schema: Schema) throws {
         let draft = path + ".new"
         for file in [draft, draft + "-wal", draft + "-shm"] { try? FileManager.default.removeItem(atPath: file) }
-        let queue = try DatabaseQueue(path: draft, configuration: configuration())
+        let queue = try DatabaseQueue(path: draft, configuration: configuration(busySeconds: defaultBusySeconds))
         try queue.writeWithoutTransaction { db in
             try migrator(schema).migrate(db: db)
             try db.inTransaction {
@@ -172,10 +179,11 @@ package final class Replica: Sendable {
         }
     }
 
-    private static func configuration() -> Configuration {
+    /// How this node's own connections work.
+    static func configuration(busySeconds: Double) -> Configuration {
         var configuration = Configuration()
         configuration.foreignKeysEnabled = false
-        configuration.busyMode = .timeout(10)
+        configuration.busyMode = .timeout(busySeconds)
         configuration.prepareDatabase { db in
             // Triggers notice other programs; this connection's own writes carry their clocks already.
             guard csqlite_set_triggers_enabled(UnsafeMutableRawPointer(db.sqliteConnection), 0) == SQLITE_OK,
@@ -187,6 +195,7 @@ package final class Replica: Sendable {
                     PRAGMA cell_size_check = ON;
                     PRAGMA mmap_size = 0;
                     PRAGMA secure_delete = FAST;
+                    PRAGMA journal_size_limit = \(journalBytesMax);
                     PRAGMA cache_size = -\((db.configuration.readonly ? 8 : 64) << 10);
                     """
             )

@@ -124,15 +124,32 @@ enum ReplicaSQL {
         CREATE VIRTUAL TABLE customerSearchJoined USING fts5(joined, tokenize = 'trigram');
         """
 
-    /// Tables, indexes and triggers of one replicated table.
+    /// Tables and indexes of one replicated table.
     static func create(_ table: TableDescription) -> String {
         """
         CREATE TABLE \(table.name)(\(columnDefinitions(of: table, first: nil)));
         CREATE TABLE \(table.graveyard)(\(columnDefinitions(of: table, first: nil)));
         CREATE TABLE \(table.before)(\(columnDefinitions(of: table, first: "_dead INTEGER NOT NULL")));
-        \(indexes(of: table))
-        \(triggers(of: table))
+        \(indexes(of: table.columns, table))
         """
+    }
+
+    /// The columns that a table has in a newer schema, everywhere where its rows lie.
+    static func addColumns(to table: TableDescription, having names: Set<String>) -> String {
+        let missing = table.columns.filter { !names.contains($0.name) }
+        let added = [table.name, table.graveyard, table.before].flatMap { place in
+            missing.map { "ALTER TABLE \(place) ADD COLUMN \($0.name.quotedName) \($0.type.sqlType);" }
+        }
+        return added.joined(separator: "\n") + "\n" + indexes(of: missing, table)
+    }
+
+    /// The triggers of one replicated table, in the place of those that another version has made.
+    static func replaceTriggers(of table: TableDescription) -> String {
+        let names = ["Before", "After"].flatMap { moment in
+            ["Insert", "Update", "Delete"].map { table.name + moment + $0 }
+        }
+        return names.map { "DROP TRIGGER IF EXISTS \($0);" }.joined(separator: "\n") + triggers(of: table)
+            + graveyardGuards(of: table)
     }
 
     /// The view that gives other programs, and this one, the identifier of the next row.
@@ -159,8 +176,8 @@ enum ReplicaSQL {
         return (own + clock + (first.map { [$0] } ?? [])).joined(separator: ", ")
     }
 
-    private static func indexes(of table: TableDescription) -> String {
-        table.columns.filter(\.isIndexed).map { column in
+    private static func indexes(of columns: [ColumnDescription], _ table: TableDescription) -> String {
+        columns.filter(\.isIndexed).map { column in
             """
             CREATE INDEX \(table.name)By\(column.name.prefix(1).uppercased())\(column.name.dropFirst()) \
             ON \(table.name)(\(column.name.quotedName)) WHERE \(column.name.quotedName) IS NOT NULL;
@@ -260,6 +277,45 @@ enum ReplicaSQL {
             CREATE TRIGGER \(name)AfterDelete AFTER DELETE ON \(name) BEGIN
             DELETE FROM \(table.graveyard) WHERE id = OLD.id;
             INSERT INTO \(table.graveyard)(\(list)) VALUES (\(old));
+            END;
+            """
+    }
+
+    // MARK: Guards
+
+    // Nothing notices what another program does to the node's own tables, so it may do nothing there. Like all
+    // triggers they do not fire for the node.
+
+    /// Guards of the tables that only the node writes, in the place of those that another version has made.
+    static func replaceGuards(of tables: [String]) -> String {
+        tables.map { table in
+            // The triggers of the replicated tables note here what they see.
+            let actions = table == "pending" ? ["DELETE"] : ["INSERT", "UPDATE", "DELETE"]
+            return actions.map { guardTrigger(on: table, $0, unless: nil) }.joined(separator: "\n")
+        }.joined(separator: "\n")
+    }
+
+    /// The graveyard and the rows as they were change only through the triggers of the table.
+    private static func graveyardGuards(of table: TableDescription) -> String {
+        func noted(_ row: String) -> String {
+            "EXISTS (SELECT 1 FROM pending WHERE tableNumber = \(table.number) AND id = \(row).id)"
+        }
+        return [
+            guardTrigger(on: table.graveyard, "INSERT", unless: noted("NEW")),
+            guardTrigger(on: table.graveyard, "UPDATE", unless: nil),
+            guardTrigger(on: table.graveyard, "DELETE", unless: noted("OLD")),
+            guardTrigger(on: table.before, "UPDATE", unless: nil),
+            guardTrigger(on: table.before, "DELETE", unless: nil),
+        ].joined(separator: "\n")
+    }
+
+    private static func guardTrigger(on table: String, _ action: String, unless condition: String?) -> String {
+        let name = "\(table)Guard\(action.prefix(1))\(action.dropFirst().lowercased())"
+        return """
+            DROP TRIGGER IF EXISTS \(name);
+            CREATE TRIGGER \(name) BEFORE \(action) ON \(table) BEGIN
+            SELECT RAISE(ABORT, '\(table): only the node itself writes this table. Write the tables that hold \
+            customers and activities; it takes up what changes there.')\(condition.map { " WHERE NOT \($0)" } ?? "");
             END;
             """
     }

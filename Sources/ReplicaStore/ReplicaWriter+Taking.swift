@@ -124,10 +124,15 @@ extension ReplicaWriter {
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
         let judged = judged(header.id, stamp: stamp, isSeen, from: source)
+        try noteUnknownParts(of: set)
         for block in set.reader.blocks {
             guard let table = schema.table(number: block.number) else { continue }
             var rows = block.makeCursor()
-            while rows.advance() { try take(rows, of: table, stamp: stamp, header, judged) }
+            while rows.advance() {
+                try takeOrPark(rows, of: table, in: set, from: source) {
+                    try take(rows, of: table, stamp: stamp, header, judged)
+                }
+            }
         }
         try append(
             header.id,
@@ -141,14 +146,14 @@ extension ReplicaWriter {
     }
 
     /// Merges one row of a change set.
-    private func take(
+    func take(
         _ row: ChangeCursor,
         of table: TableDescription,
         stamp: Stamp,
         _ header: ChangeSetHeader,
         _ judged: JudgedChangeSet?
     ) throws {
-        if row.operation == .birth, row.id >> RowID.counterBits != Int64(header.id.origin.rawValue) {
+        if row.operation == .birth, !row.isBorn(at: header.id.origin) {
             throw Refusal(
                 .invalidChange,
                 "Change set \(header.id) makes a \(table.name) with a number of another origin."
@@ -165,6 +170,8 @@ struct Taken {
     var rows = 0
     /// Losing writes that head office has listed in them.
     var conflicts = 0
+    /// Changes that could not be applied and wait.
+    var parked = 0
 
     static func += (left: inout Taken, right: Taken) {
         left.changeSets += right.changeSets

@@ -39,6 +39,10 @@ final class ReplicaWriter {
 
     /// What the hub's log was before it was lost, as far as the cursor does not cover it.
     var keptNumberings: [KeptNumbering] = []
+    /// The changes that could not be applied, by row.
+    var parked = ParkedRows()
+    /// Whether each row of a change set is taken with a way back to before it.
+    private(set) var isCareful = false
 
     private var merges: [Int: RowMerge] = [:]
     private let digests: DigestBuckets
@@ -98,6 +102,7 @@ final class ReplicaWriter {
             vector[origin] = (UInt64(bitPattern: row[1] as Int64), chain)
         }
         keptNumberings = try KeptNumbering.uncovered(db)
+        parked = try ParkedRows.read(db)
     }
 
     // MARK: Transactions
@@ -105,7 +110,20 @@ final class ReplicaWriter {
     /// Runs one transaction. Writes of other programs are sealed first, before anything else happens.
     ///
     /// Data, log, vector, cursor, clock and digests are committed together, durably, or not at all.
+    ///
+    /// A row that cannot be applied is seldom, so nobody pays for a way back to before each row: when one turns
+    /// up, all is rolled back and `body` runs a second time, carefully.
     func transaction<Result>(_ body: () throws -> Result) throws -> Result {
+        do {
+            return try attempt(body)
+        } catch is RowTrouble {
+            isCareful = true
+            defer { isCareful = false }
+            return try attempt(body)
+        }
+    }
+
+    private func attempt<Result>(_ body: () throws -> Result) throws -> Result {
         do {
             try db.execute(sql: "BEGIN IMMEDIATE")
             do {
@@ -127,9 +145,17 @@ final class ReplicaWriter {
                 throw error
             }
         } catch {
-            throw StoreFailure.wrapping(error)
+            throw StoreFailure.wrapping(error, path: path)
         }
     }
+
+    /// The replica's file.
+    private var path: String? {
+        sqlite3_db_filename(db.sqliteConnection, "main").map { String(cString: $0) }
+    }
+
+    /// Where large change sets are put to be looked at.
+    var scratch: String { ((path ?? "/tmp/") as NSString).deletingLastPathComponent + "/spool" }
 
     /// Seals what other programs wrote, in a transaction of its own if there is anything.
     func sealIfNeeded() throws {
@@ -147,6 +173,11 @@ final class ReplicaWriter {
     func addToDigest(_ change: DigestSum, table: Int, id: Int64) throws {
         try digests.add(change, table: table, id: id)
     }
+
+    /// From here on what is added to the digests can be taken back.
+    func beginUndoOfDigests() { digests.beginUndo() }
+
+    func endUndoOfDigests(undoing: Bool) throws { try digests.endUndo(undoing: undoing) }
 
     func updateNode(_ node: LocalNode) throws {
         try node.save(db)

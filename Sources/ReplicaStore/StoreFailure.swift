@@ -27,10 +27,13 @@ package enum StoreFailure: Error, Sendable {
     case damagedRow(table: String, id: Int64, reason: String)
     case damagedLog(position: UInt64, reason: String)
     case newerReplica(file: Int, software: Int)
+    case newerSchema(file: Int, software: Int)
     case changeSet(ChangeSetFailure)
     case database(String)
     /// A large change set that arrives in parts could not be kept.
     case spool(String)
+    /// Another program has a write transaction open, and nobody waits longer for it.
+    case locked(by: String?)
     case diskFull
 }
 
@@ -75,26 +78,32 @@ extension StoreFailure: CustomStringConvertible {
         case .newerReplica(let file, let software):
             "The replica has format \(file); this program knows formats up to \(software). "
                 + "Use the newer program that made it."
+        case .newerSchema(let file, let software):
+            "The replica has tables of schema \(file); this program knows schemas up to \(software). "
+                + "Use the newer program that made them."
         case .changeSet(let failure): failure.description
         case .database(let message): message
         case .spool(let reason):
             "A large change set could not be taken in parts: \(reason). It is tried again; check the disk if it "
                 + "happens often."
+        case .locked(let holder):
+            "\(holder ?? "Another program") has held the replica's write lock for too long. Close it or let it "
+                + "commit, then try again. Nothing of this change was kept."
         case .diskFull:
             "The disk is full. Nothing of this change was kept; free some space and try again."
         }
     }
 
     /// Puts an error of the database into a sentence; other errors stay what they are.
-    package static func wrapping(_ error: any Error) -> any Error {
+    ///
+    /// - Parameter path: The replica's file, where whoever holds its lock is looked for.
+    package static func wrapping(_ error: any Error, path: String? = nil) -> any Error {
         guard let error = error as? DatabaseError else { return error }
         switch error.resultCode {
         case .SQLITE_FULL:
             return StoreFailure.diskFull
         case .SQLITE_BUSY, .SQLITE_LOCKED:
-            return StoreFailure.database(
-                "Another program holds the replica's write lock. Close it or let it commit, then try again."
-            )
+            return StoreFailure.locked(by: path.flatMap(LockHolder.writer))
         case .SQLITE_CORRUPT, .SQLITE_NOTADB:
             return StoreFailure.database(
                 "The replica's file is damaged (\(error.message ?? "")). Restore it from a backup."

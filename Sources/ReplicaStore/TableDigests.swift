@@ -135,6 +135,8 @@ final class DigestBuckets {
     private var dirty: [Int] = []
     /// What all buckets of a table add up to, once somebody has asked.
     private var roots: [Int: DigestSum]?
+    /// What was added since an undo began; nil when none has.
+    private var added: [(change: DigestSum, table: Int, id: Int64)]?
     private let read: RawStatement
     private let write: RawStatement
 
@@ -148,6 +150,7 @@ final class DigestBuckets {
 
     /// Adds what a row has changed by.
     func add(_ change: DigestSum, table: Int, id: Int64) throws {
+        added?.append((change, table, id))
         let key = table * Self.bucketCount + RowHasher.bucket(of: id)
         var entry = try entries[key] ?? load(key)
         entry.sum += change
@@ -157,6 +160,20 @@ final class DigestBuckets {
             dirty.append(key)
         }
         entries[key] = entry
+    }
+
+    /// From here on what is added can be taken back.
+    func beginUndo() { added = [] }
+
+    /// Ends it, and takes back what was added since.
+    func endUndo(undoing: Bool) throws {
+        let taken = undoing ? added ?? [] : []
+        added = nil
+        for (change, table, id) in taken.reversed() {
+            var opposite = DigestSum.zero
+            opposite -= change
+            try add(opposite, table: table, id: id)
+        }
     }
 
     /// Writes what changed. Part of the transaction that changed it.
@@ -179,6 +196,7 @@ final class DigestBuckets {
         entries.removeAll()
         dirty.removeAll()
         roots = nil
+        added = nil
     }
 
     /// What the live rows of each table add up to, by table number; tables without rows are left out.

@@ -176,6 +176,9 @@ package struct TableBlock {
         return shapes
     }
 
+    /// The columns that at least one row carries.
+    package var writtenColumns: ColumnMask { shapes.reduce(into: []) { $0.formUnion($1.columns) } }
+
     /// The columns that have values other than null, and whether those are integers, texts or blobs.
     package var storedForms: [(column: Int, form: StoredForm)] {
         columns.map { column in
@@ -304,6 +307,8 @@ package struct ChangeCursor {
     private var fields: [FieldView]
     private var identifier: Int64 = 0
     private var shape: RowShape
+    /// All of a row is shown, or these columns only, as if it had been a write of just those.
+    private var part: ColumnMask?
 
     init(_ block: TableBlock) {
         self.block = block
@@ -315,9 +320,15 @@ package struct ChangeCursor {
 
     /// The row's stored identifier; a valid ``RowID``.
     package var id: Int64 { identifier }
-    package var operation: RowOperation { shape.operation }
+    /// What was done to the row; a part of a birth is a write to a row that was born.
+    package var operation: RowOperation {
+        part != nil && shape.operation == .birth ? .update : shape.operation
+    }
     /// The columns that the row carries.
-    package var columns: ColumnMask { shape.columns }
+    package var columns: ColumnMask { part.map(shape.columns.intersection) ?? shape.columns }
+
+    /// Shows only some columns from here on: the rest was taken before.
+    package mutating func show(only columns: ColumnMask) { part = columns }
 
     /// The value of a column that the row carries.
     package subscript(column: Int) -> FieldView { fields[column] }

@@ -355,6 +355,11 @@ struct Words: Sendable {
         case .headOfficeMakes(let table, let open):
             "ردیف‌های \(table) را فقط دفتر مرکزی می‌سازد و حذف می‌کند؛ شعبه می‌تواند این‌ها را بنویسد: "
                 + "\(open.joined(separator: "، "))."
+        case .locked(let holder):
+            "\(holder ?? "برنامهٔ دیگری") نوشتن در پایگاه داده را زمان درازی بسته نگه داشته است. آن را ببندید و دوباره "
+                + "بکوشید. چیزی از این تغییر نگه داشته نشد."
+        case .newerSchema, .newerReplica:
+            "این پایگاه داده را برنامهٔ تازه‌تری ساخته است. همان برنامه را به کار ببرید."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
         default: failure.description
         }

@@ -38,6 +38,8 @@ struct RunCommand: AsyncParsableCommand {
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
         let live = LiveSettings(settings, logger: logger)
+        // What made a row fail may be gone, and this program may be a newer one.
+        _ = try replica.retryParked()
 
         var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
         var link: HubLink?

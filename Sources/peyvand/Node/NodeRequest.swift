@@ -43,7 +43,13 @@ enum NodeRequests {
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
         ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, Enroll.self, SyncNow.self,
         ShowReceipt.self,
-        ListConflicts.self, ShowConflict.self, ResolveConflict.self, ExplainField.self,
+        ListConflicts.self,
+        ShowConflict.self,
+        ResolveConflict.self,
+        ExplainField.self,
+        ListParked.self,
+        RetryParked.self,
+        DropParked.self,
     ]
 
     /// The request of a name; nil when this version knows none.

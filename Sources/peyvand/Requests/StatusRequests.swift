@@ -143,7 +143,7 @@ struct ShowStatus: NodeRequest {
             ahead: PrintedStatus.Ahead(changeSets: status.ahead.changeSets, rows: status.ahead.rows),
             behind: status.behind.map { PrintedStatus.Behind(changeSets: $0) },
             skewMilliseconds: status.skewMilliseconds,
-            parked: 0,
+            parked: status.parked,
             conflicts: status.conflicts,
             duplicates: 0,
             lease: nil,
@@ -319,6 +319,39 @@ extension HealthReason {
                     + "branch's times are corrected."
             )
         }
+        if status.parked > 0 {
+            add(
+                .yellow,
+                "parked",
+                "\(counted(status.parked, "change")) of rows could not be applied and wait. "
+                    + "\(status.parkedReason.map { "The first: \($0.sentence) " } ?? "")`peyvand parked` lists them."
+            )
+        }
+        if status.dropped > 0 {
+            add(
+                .yellow,
+                "dropped",
+                "\(counted(status.dropped, "parked change")) \(status.dropped == 1 ? "was" : "were") given up here. "
+                    + "Where head office has applied them, these rows differ."
+            )
+        }
+        if status.newerChangeSets > 0 {
+            add(
+                .yellow,
+                "newerSchema",
+                "\(counted(status.newerChangeSets, "change set")) \(status.newerChangeSets == 1 ? "holds" : "hold") "
+                    + "fields that this version does not know. They are kept and sent on, and appear after an upgrade."
+            )
+        }
+        if status.walBytes > ReplicaStatus.walBytesMax {
+            add(
+                .yellow,
+                "walLarge",
+                "The write-ahead log has grown to \(status.walBytes >> 20) MiB, because "
+                    + "\(status.walReader ?? "another program") has been reading an old state for long. Let it end "
+                    + "its transaction, or stop it."
+            )
+        }
         return reasons
     }
 
@@ -333,6 +366,14 @@ extension HealthReason {
         for contradiction in node.contradictions { add(.red, "contradiction", contradiction.sentence) }
         if let sentence = node.lastRefusal {
             add(.red, "refused", "Its last call was refused: \(sentence)")
+        }
+        if node.parked > 0 {
+            add(
+                .yellow,
+                "parked",
+                "\(counted(node.parked, "change")) of rows could not be applied there and wait. See "
+                    + "`peyvand parked` there."
+            )
         }
         if node.lastContact == nil {
             add(.yellow, "neverContacted", "It has joined and never synchronised.")

@@ -4,6 +4,7 @@ import Logging
 import ReplicaStore
 import ServiceLifecycle
 import SyncTransport
+import Synchronization
 
 /// Listens for branches.
 struct HubService: Service {
@@ -34,15 +35,22 @@ struct CommandService: Service {
 
 /// Looks several times a second whether other programs have written, and takes it up; then lets the search
 /// index follow the log, a piece at a time.
-struct UpkeepService: Service {
+final class UpkeepService: Service {
     let replica: Replica
     let logger: Logger
+    /// Why the last look failed; nil when it did not.
+    private let trouble = Mutex<String?>(nil)
+
+    init(replica: Replica, logger: Logger) {
+        self.replica = replica
+        self.logger = logger
+    }
 
     /// Together with sealing and sending, well within the second that local commits may take.
     private static let interval = Duration.milliseconds(250)
 
     func run() async throws {
-        await cancelWhenGracefulShutdown {
+        await cancelWhenGracefulShutdown { [self] in
             while !Task.isCancelled {
                 await upkeep()
                 do { try await Task.sleep(for: Self.interval) } catch { return }
@@ -50,16 +58,31 @@ struct UpkeepService: Service {
         }
     }
 
+    /// Tells of trouble once, when it begins or changes, and when it is over.
+    private func note(_ reason: String?) {
+        let before = trouble.withLock { trouble in
+            defer { trouble = reason }
+            return trouble
+        }
+        guard before != reason else { return }
+        if let reason {
+            logger.warning("Upkeep cannot be done now; it is tried again", metadata: ["reason": "\(reason)"])
+        } else {
+            logger.info("Upkeep is done again")
+        }
+    }
+
     /// One look, on a thread that may block.
     private func upkeep() async {
         await withCheckedContinuation { done in
-            DispatchQueue.global(qos: .utility).async {
+            DispatchQueue.global(qos: .utility).async { [self] in
                 do {
                     try replica.sealForeignWrites()
                     _ = try replica.followLogForSearch(piecesMax: 1)
+                    note(nil)
                 } catch {
-                    // Told, not fatal: a program may hold its lock for long, and it is tried again.
-                    logger.warning("Upkeep could not be done now", metadata: ["reason": "\(error)"])
+                    // Not fatal: a program may hold its lock for long, and it is tried again.
+                    note("\(error)")
                 }
                 done.resume()
             }
