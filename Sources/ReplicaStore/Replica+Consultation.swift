@@ -9,6 +9,12 @@ import Synchronization
 enum QuestionKind: UInt16 {
     case placeholder = 0
     case receipt = 40
+    /// Equality: see `Comparison`.
+    case bucketSums = 30
+    case bucketRows = 31
+    case rowStates = 32
+    /// Erasure: head office's signatures of redacted bodies.
+    case redactionSignatures = 50
 }
 
 /// When the concerns of a branch may ask something.
@@ -34,6 +40,8 @@ extension Replica {
             pinOrganisationKey,
             followHubClock,
             noteSoftwareTold,
+            askForRedactions,
+            compare,
             askForReceipt,
         ]
     }
@@ -72,6 +80,8 @@ extension Replica {
     private func taken(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
         switch QuestionKind(rawValue: question.kind) {
         case .receipt: return try takeReceipt(answer)
+        case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
+        case .redactionSignatures: return try takeRedactions(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -83,6 +93,8 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
             case .receipt: return try self.answerReceipt(to: peer)
+            case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)
+            case .redactionSignatures: return try self.answerRedactions(question)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

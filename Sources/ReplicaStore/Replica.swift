@@ -37,6 +37,10 @@ package final class Replica: Sendable {
     private let waiting = Atomic(0)
     /// What this branch is asking its hub.
     let consultation = Mutex<Consultation?>(nil)
+    /// What is to be compared at the next contact, how far that has come, and how many rows were repaired.
+    let comparisonWish = Mutex(ComparisonWish.none)
+    let comparison = Mutex<Comparison?>(nil)
+    let lastRepaired = Mutex(0)
 
     /// Format of the file; rises with each migration.
     package static let format = 2
@@ -242,6 +246,8 @@ package final class Replica: Sendable {
 
     /// Copies the write-ahead log into the file and closes it. Nothing may be called afterwards.
     package func close() throws {
+        // What was erased leaves the file now; if it cannot, the next one who opens it sees to that.
+        if currentNode.withLock({ $0.isJoined }) { _ = try? scrubErased() }
         // Its statements must be gone before the connection can close.
         pool.writeWithoutTransaction { db in
             openWriter = nil

@@ -107,6 +107,7 @@ extension ReplicaWriter {
                 "Change set \(header.id) does not continue the history of its origin that is known here."
             )
         }
+        try checkErasures(in: set, from: source)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
@@ -115,14 +116,17 @@ extension ReplicaWriter {
             var rows = block.makeCursor()
             while rows.advance() { try take(rows, of: table, stamp: stamp, header, isSeen) }
         }
+        let next = try provedChain(of: set, after: chain)
+        let kept = try withoutErased(set, chain: next)
         try append(
             header.id,
             time: set.time,
-            rows: set.reader.rowCount,
-            chain: chain.appending(content: set.content),
+            rows: kept?.rows ?? set.reader.rowCount,
+            chain: next,
             hubPosition: source.position,
-            body: set.body
+            body: kept.map { .bytes($0.body) } ?? set.body
         )
+        if kept != nil { try noteUnsigned(position: end.position) }
         return true
     }
 
@@ -142,6 +146,7 @@ extension ReplicaWriter {
         }
         let write = RowWrite(id: row.id, operation: row.operation, columns: row.columns, stamp: stamp)
         try merge(of: table).apply(write, row)
+        try noteChildOfErased(row, of: table)
     }
 }
 

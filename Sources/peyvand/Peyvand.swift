@@ -12,7 +12,7 @@ struct Peyvand: ParsableCommand {
             InitCommand.self, RunCommand.self, SyncCommand.self, StatusCommand.self, FleetCommand.self,
             EnrollCommand.self, NodeCommand.self, VerifyCommand.self, ReceiptCommand.self,
             CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
-            WriteCommand.self, DumpCommand.self, LogCommands.self,
+            WriteCommand.self, DumpCommand.self, LogCommands.self, PrivacyCommands.self,
         ]
     )
 }

@@ -108,7 +108,9 @@ private struct ShowCustomerCommand: SessionCommand {
 
     private func text(_ view: CustomerView, _ session: CommandSession) -> String {
         let words = session.words
-        let page = RowText(session).page(view.id, view.fields, .customer)
+        let page =
+            (view.deleted ? words.isDeleted(.customer, view.id) : "")
+            + RowText(session).page(view.id, view.fields, .customer)
         guard !view.timeline.isEmpty else { return page }
         var table = TextTable([
             .init(words.title("time")), .init(words.title("kind")), .init(words.title("id")),

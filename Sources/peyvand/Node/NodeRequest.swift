@@ -41,7 +41,9 @@ enum NodeRequests {
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
         ShowCustomer.self, FindCustomers.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
-        ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, Enroll.self, SyncNow.self,
+        ErasePerson.self, ListErasures.self, ExportPerson.self,
+        ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, CompareWithHub.self,
+        Enroll.self, SyncNow.self,
         ShowReceipt.self,
     ]
 
