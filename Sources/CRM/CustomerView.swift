@@ -59,6 +59,8 @@ package struct CustomerView: Codable, Hashable, Sendable {
     /// The records that are this customer.
     package let members: [String]
     package let name: String
+    /// Whether the record lies in the recycle bin. What happened with the customer is shown all the same.
+    package let deleted: Bool
     package let fields: [String: PrintedField]
     package let timeline: [Event]
     /// Records that may be the same customer.
@@ -67,8 +69,12 @@ package struct CustomerView: Codable, Hashable, Sendable {
     package let conflicts: [Conflict]
 
     /// Reads the page of a customer; nil when there is no such live row.
-    package init?(of id: RowID, from source: some RowSource) throws {
-        guard let customer = try source.values(.customer, id: id) else { return nil }
+    ///
+    /// - Parameter bin: The row as it lies in the recycle bin, to be shown if no live one is there.
+    package init?(of id: RowID, from source: some RowSource, deleted bin: RowValues? = nil) throws {
+        let live = try source.values(.customer, id: id)
+        guard let customer = live ?? bin else { return nil }
+        deleted = live == nil
         self.id = id.description
         golden = self.id
         members = [self.id]

@@ -84,6 +84,13 @@ package struct TableDescription: Hashable, Sendable {
         case headOfficeMakes(othersUpdate: String)
     }
 
+    /// A column that names the row which a row belongs to.
+    package struct Owner: Hashable, Sendable {
+        package let column: Int
+        /// The table of that row.
+        package let table: String
+    }
+
     /// Permanent: travels instead of the name.
     package let number: Int
     package let name: String
@@ -95,6 +102,9 @@ package struct TableDescription: Hashable, Sendable {
 
     /// The columns that a new row made by a person must have.
     package let requiredColumns: ColumnMask
+
+    /// What a row of this table belongs to: its required references. It is erased together with them.
+    package let owners: [Owner]
 
     private let numbersByName: [String: Int]
     /// Per column number, all columns that are written when it is: itself, and those of its group.
@@ -110,6 +120,10 @@ package struct TableDescription: Hashable, Sendable {
         self.baseColumnCount = baseColumnCount
         requiredColumns = columns.filter(\.isRequired).reduce(into: []) {
             $0.formUnion(ColumnMask(column: $1.number))
+        }
+        owners = columns.compactMap { column in
+            guard column.isRequired, case .reference(let table) = column.type else { return nil }
+            return Owner(column: column.number, table: table)
         }
         numbersByName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0.number) })
         groupMasks = columns.map { column in

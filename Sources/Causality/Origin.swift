@@ -11,6 +11,9 @@ package struct Origin: RawRepresentable, Hashable, Comparable, Sendable {
     /// The number of a node that has not been given one yet.
     package static let none = Origin(unchecked: 0)
 
+    /// The last number; no life is ever given it.
+    package static let last = Origin(unchecked: rawValueMax)
+
     /// Makes an origin, or returns nil when `rawValue` is larger than ``rawValueMax``.
     package init?(rawValue: UInt32) {
         guard rawValue <= Self.rawValueMax else { return nil }

@@ -25,6 +25,17 @@ package struct RowClock: Hashable, Sendable {
     /// The clock of a row that nobody wrote; every write wins over it.
     package static let unwritten = RowClock(newest: .zero, exceptions: [], columnCount: 0)
 
+    /// The clock of an erased row, later than any write: so erasure is final and absorbs whatever is merged with
+    /// it, in any order, by the same rule as everything else.
+    ///
+    /// - Parameter columnCount: For how many columns it speaks; those of a newer schema are absorbed as well.
+    package static func erased(columnCount: Int) -> RowClock {
+        RowClock(newest: .erasure, exceptions: [], columnCount: columnCount)
+    }
+
+    /// Whether the row is erased.
+    package var isErased: Bool { newest == .erasure }
+
     /// The clock of a row that one write has made.
     ///
     /// - Parameter columns: All columns that its writer knew, from 1 on without a gap.

@@ -9,6 +9,8 @@ package struct Stamp: Hashable, Comparable, Sendable {
 
     /// The stamp of a field that nobody wrote; every write wins over it.
     package static let zero = Stamp(time: .zero, origin: .none)
+    /// The stamp of an erased row; it wins over every write.
+    package static let erasure = Stamp(time: .max, origin: .last)
 
     package init(time: HybridTimestamp, origin: Origin) {
         self.time = time

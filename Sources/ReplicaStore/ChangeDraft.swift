@@ -55,11 +55,16 @@ extension RowChange {
                 index += 1
             }
         }
+        // Nothing is left of what was written before.
+        if self.operation == .erase || later.operation == .erase {
+            return RowChange(id: id, operation: .erase, columns: [], values: [])
+        }
         let columns = columns.union(later.columns)
         var values: [FieldValue] = []
         for column in columns.numbers { values.append(valueOf[column] ?? .null) }
         let operation: RowOperation =
             switch (self.operation, later.operation) {
+            case (.erase, _), (_, .erase): .erase
             case (_, .delete): .delete
             // Born here and alive: still a birth, with the newest values.
             case (.birth, _): .birth

@@ -70,6 +70,11 @@ extension ReplicaWriter {
         let after =
             try snapshot(of: id, in: table, selects.select(table, from: table.name, "0"))
             ?? snapshot(of: id, in: table, selects.select(table, from: table.graveyard, "1"))
+        if before?.clock.isErased == true {
+            try merge.eraseAgain(id.rawValue)
+            try note(.erasedDropped, (fact(.erasedDropped) ?? 0) + 1)
+            return
+        }
         guard var after else { return }
         var changed = ColumnMask()
         for column in 1..<table.columns.count

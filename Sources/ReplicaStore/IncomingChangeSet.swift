@@ -16,6 +16,8 @@ final class IncomingChangeSet {
     private(set) var isLogged = false
     /// What the log will keep.
     let body: StoredBody
+    /// When rows of it were erased: what stands for its chain.
+    let redaction: Redaction?
     var content: UnsafeRawBufferPointer { storage.bytes }
     private let storage: ContentStorage
 
@@ -32,7 +34,9 @@ final class IncomingChangeSet {
         decompressor: ZstdDecompressor,
         scratch: String
     ) throws {
-        if body.isCompressed {
+        if body.bytes.first == StoredContent.redactedFirstByte {
+            try self.init(time: time, redacted: body.bytes, .bytes(body.bytes), schema, decompressor, scratch: scratch)
+        } else if body.isCompressed {
             let storage = try body.bytes.withUnsafeBytes {
                 try ContentStorage(decompressing: $0, decompressor, scratch: scratch)
             }
@@ -56,6 +60,10 @@ final class IncomingChangeSet {
         decompressor: ZstdDecompressor,
         scratch: String
     ) throws {
+        if file.bytes.first == StoredContent.redactedFirstByte {
+            try self.init(time: time, redacted: Array(file.bytes), .file(file), schema, decompressor, scratch: scratch)
+            return
+        }
         let isCompressed = file.bytes.first == Replica.zstdFirstByte
         let storage =
             isCompressed
@@ -69,9 +77,35 @@ final class IncomingChangeSet {
         isLogged = true
     }
 
-    private init(time: HybridTimestamp, body: StoredBody, storage: ContentStorage, schema: Schema) throws {
+    /// What an erasure has left of a change set.
+    private convenience init(
+        time: HybridTimestamp,
+        redacted bytes: [UInt8],
+        _ body: StoredBody,
+        _ schema: Schema,
+        _ decompressor: ZstdDecompressor,
+        scratch: String
+    ) throws {
+        guard let left = StoredContent(bytes) else {
+            throw Refusal(.invalidChange, "What is left of a change set after an erasure ends too early.")
+        }
+        let storage =
+            left.isCompressed
+            ? try left.stored.withUnsafeBytes { try ContentStorage(decompressing: $0, decompressor, scratch: scratch) }
+            : ContentStorage(copying: Array(left.stored))
+        try self.init(time: time, body: body, redaction: left.redaction, storage: storage, schema: schema)
+    }
+
+    private init(
+        time: HybridTimestamp,
+        body: StoredBody,
+        redaction: Redaction? = nil,
+        storage: ContentStorage,
+        schema: Schema
+    ) throws {
         self.time = time
         self.body = body
+        self.redaction = redaction
         self.storage = storage
         do {
             reader = try ChangeSetReader(storage.bytes)

@@ -19,6 +19,17 @@ enum LocalFact: String {
     case schemaVersion
     /// The schema up to which everything in the log that it knows is in the tables.
     case schemaApplied
+    /// How many writes to erased rows were dropped.
+    case erasedDropped
+    /// Whether erased values may still lie in free pages of the file, or in the write-ahead log.
+    case scrubDue
+    /// When this node was last compared with head office row by row, and how many rows differed.
+    case comparedAt
+    case differingRows
+    /// How many buckets did not add up at head office then.
+    case damagedAtHub
+    /// Since when this node looks at all its rows now and then.
+    case selfCheckBegan
 }
 
 extension ReplicaWriter {

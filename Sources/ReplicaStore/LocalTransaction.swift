@@ -147,9 +147,7 @@ package final class LocalTransaction {
             )
         }
         guard let (present, clock) = row else {
-            throw try merge.graveyard.contains(id: id.rawValue)
-                ? StoreFailure.deletedRow(table: table.name, id: id)
-                : StoreFailure.unknownRow(table: table.name, id: id)
+            throw try absence(of: id, in: merge)
         }
         var changed = ColumnMask()
         var kept = 0
@@ -164,7 +162,18 @@ package final class LocalTransaction {
         guard !changed.isEmpty else { return (false, kept) }
         let columns = table.completed(changed)
         var written: [FieldValue] = []
-        for column in columns.numbers { written.append(given[column] ?? present[column]) }
+        let isWritten = draft.contains(id, of: table)
+        for column in columns.numbers {
+            if let value = given[column] {
+                written.append(value)
+            } else if isWritten {
+                written.append(present[column])
+            } else {
+                written.append(
+                    try writer.proved(present[column], column: column, id: id, table: table, clock: clock)
+                )
+            }
+        }
         let change = RowChange(id: id, operation: .update, columns: columns, values: written)
         try apply(change, to: table, stamp: stamp())
         return (true, kept)
@@ -175,9 +184,7 @@ package final class LocalTransaction {
         let table = try table(tableName)
         let merge = try writer.merge(of: table)
         guard try merge.live.contains(id: id.rawValue) else {
-            throw try merge.graveyard.contains(id: id.rawValue)
-                ? StoreFailure.deletedRow(table: table.name, id: id)
-                : StoreFailure.unknownRow(table: table.name, id: id)
+            throw try absence(of: id, in: merge)
         }
         try apply(RowChange(id: id, operation: .delete, columns: [], values: []), to: table, stamp: stamp())
     }
@@ -186,12 +193,34 @@ package final class LocalTransaction {
     package func restore(_ tableName: String, id: RowID) throws {
         let table = try table(tableName)
         let merge = try writer.merge(of: table)
-        guard try merge.graveyard.contains(id: id.rawValue) else {
-            throw try merge.live.contains(id: id.rawValue)
+        guard try merge.graveyard.contains(id: id.rawValue), try !merge.isErased(id.rawValue) else {
+            throw try merge.isErased(id.rawValue)
+                ? StoreFailure.erasedRow(table: table.name, id: id)
+                : merge.live.contains(id: id.rawValue)
                 ? StoreFailure.rowNotDeleted(table: table.name, id: id)
                 : StoreFailure.unknownRow(table: table.name, id: id)
         }
         try apply(RowChange(id: id, operation: .restore, columns: [], values: []), to: table, stamp: stamp())
+    }
+
+    /// Takes the values of rows away for ever, here and at every node that hears of it, whether they live, are
+    /// deleted, or have not arrived. Only head office may.
+    package func erase(_ tableName: String, ids: some Sequence<RowID>) throws {
+        guard writer.node.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
+        let table = try table(tableName)
+        let merge = try writer.merge(of: table)
+        for id in ids where try !merge.isErased(id.rawValue) {
+            try apply(RowChange(id: id, operation: .erase, columns: [], values: []), to: table, stamp: stamp())
+        }
+    }
+
+    /// Why a row that does not live here cannot be used.
+    private func absence(of id: RowID, in merge: RowMerge) throws -> StoreFailure {
+        guard try merge.graveyard.contains(id: id.rawValue) else {
+            return .unknownRow(table: merge.table.name, id: id)
+        }
+        return try merge.isErased(id.rawValue)
+            ? .erasedRow(table: merge.table.name, id: id) : .deletedRow(table: merge.table.name, id: id)
     }
 
     /// Whether a row of this identifier lives here.
@@ -231,7 +260,7 @@ package final class LocalTransaction {
             }
             let merge = try writer.merge(of: table)
             guard try !merge.graveyard.contains(id: wanted.rawValue) else {
-                throw StoreFailure.deletedRow(table: table.name, id: wanted)
+                throw try absence(of: wanted, in: merge)
             }
             if let next = nextIdentifiers[table.number] {
                 nextIdentifiers[table.number] = max(next, wanted.rawValue + 1)
@@ -316,8 +345,7 @@ package final class LocalTransaction {
             lastSeenAlive[targetTable.number] = number
             return
         }
-        throw try merge.graveyard.contains(id: number)
-            ? StoreFailure.deletedRow(table: target, id: id) : StoreFailure.unknownRow(table: target, id: id)
+        throw try absence(of: id, in: merge)
     }
 }
 

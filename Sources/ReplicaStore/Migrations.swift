@@ -85,6 +85,8 @@ enum Format2 {
         refill,
         ConflictJudge.tables,
         parking,
+        erasures,
+        equality,
     ]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.

@@ -13,6 +13,12 @@ enum QuestionKind: UInt16 {
     case refillOffer = 12
     case refillPiece = 13
     case receipt = 40
+    /// Equality: see `Comparison`.
+    case bucketSums = 30
+    case bucketRows = 31
+    case rowStates = 32
+    /// Erasure: head office's signatures of redacted bodies.
+    case redactionSignatures = 50
 }
 
 /// When the concerns of a branch may ask something.
@@ -40,6 +46,8 @@ extension Replica {
             noteSoftwareTold,
             keepVoucher,
             refill,
+            askForRedactions,
+            compare,
             askForReceipt,
         ]
     }
@@ -82,6 +90,8 @@ extension Replica {
         case .refillVectors: return try takeVectors(answer)
         case .refillOffer: return try takeOffered(answer)
         case .refillPiece: return try takePiece(answer, to: question)
+        case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
+        case .redactionSignatures: return try takeRedactions(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -96,6 +106,8 @@ extension Replica {
             case .refillCommonPrefix?, .refillVectors?, .refillOffer?, .refillPiece?:
                 guard let kind = QuestionKind(rawValue: question.kind) else { throw self.unknownQuestion(question) }
                 return try self.answerRefill(kind, question.payload, from: peer)
+            case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)
+            case .redactionSignatures: return try self.answerRedactions(question)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

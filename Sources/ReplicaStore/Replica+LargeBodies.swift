@@ -128,6 +128,12 @@ final class LogBody {
                 offset += piece
             }
         }
+        if file.bytes.first == StoredContent.redactedFirstByte, let left = StoredContent(Array(file.bytes)) {
+            return left.isCompressed
+                ? try left.stored.withUnsafeBytes {
+                    try ContentStorage(decompressing: $0, decompressor, scratch: scratch)
+                } : ContentStorage(copying: Array(left.stored))
+        }
         return file.bytes.first == Replica.zstdFirstByte
             ? try ContentStorage(decompressing: file.bytes, decompressor, scratch: scratch) : ContentStorage(file)
     }

@@ -119,15 +119,14 @@ extension Replica {
             guard isWhole else { break }
             reached = SearchPosition(position: position, customer: 0)
         }
-        for id in touched.sorted() { try index(id, writer) }
+        for id in touched.sorted() { try indexForSearch(id, writer) }
         return touched.count
     }
 
-    /// Indexes one customer as it is now.
-    func index(_ id: Int64, _ writer: ReplicaWriter) throws {
+    /// Puts a customer into the index as it is now; a deleted one leaves it.
+    func indexForSearch(_ id: Int64, _ writer: ReplicaWriter) throws {
         let db = writer.db
-        try db.cachedStatement(sql: "DELETE FROM customerSearch WHERE rowid = ?").execute(arguments: [id])
-        try db.cachedStatement(sql: "DELETE FROM customerSearchJoined WHERE rowid = ?").execute(arguments: [id])
+        try writer.removeFromSearch(id)
         let columns = Self.searchedColumns.map(\.quotedName).joined(separator: ", ")
         let select = try db.cachedStatement(sql: "SELECT \(columns) FROM customer WHERE id = ?")
         guard let row = try Row.fetchOne(select, arguments: [id]) else { return }
@@ -175,22 +174,25 @@ extension Replica {
         _ decompressor: ZstdDecompressor,
         _ read: (ChangeSetReader) throws -> Result
     ) throws -> Result {
-        guard let body, let first = body.first else {
+        guard let body, let body = StoredContent([UInt8](body)) else {
             throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
         }
-        var content = [UInt8](body)
         do {
-            if first == zstdFirstByte {
-                content = try content.withUnsafeBytes {
-                    try decompressor.decompress($0, sizeMax: ChangeSet.contentBytesMax)
-                }
-            }
+            let content = try body.content(decompressor)
             return try content.withUnsafeBytes { try read(ChangeSetReader($0)) }
         } catch let failure as ZstdFailure {
             throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
         } catch let failure as ChangeSetFailure {
             throw StoreFailure.damagedLog(position: position, reason: "\(failure)")
         }
+    }
+}
+
+extension ReplicaWriter {
+    /// Takes a customer out of the index, if it is there.
+    func removeFromSearch(_ id: Int64) throws {
+        try db.cachedStatement(sql: "DELETE FROM customerSearch WHERE rowid = ?").execute(arguments: [id])
+        try db.cachedStatement(sql: "DELETE FROM customerSearchJoined WHERE rowid = ?").execute(arguments: [id])
     }
 }
 

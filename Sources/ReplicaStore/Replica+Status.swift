@@ -60,6 +60,12 @@ package struct ReplicaStatus: Sendable {
     package let walReader: String?
     package let freeBytes: Int
     package let bytesToday: (sent: Int, received: Int)
+    /// How many writes to erased rows were dropped here.
+    package let erasedDropped: Int
+    /// Whether bytes of erased rows may still lie in the file.
+    package let isScrubDue: Bool
+    /// What is known of rows that are not what they should be.
+    package let soundness: Soundness
 
     /// From this size on something keeps the write-ahead log from being emptied.
     package static let walBytesMax = 256 << 20
@@ -98,6 +104,7 @@ extension Replica {
         let contact = notes.own
         let node = self.node
         let today = Int64(wallClock() / 86_400_000)
+        let soundness = try soundness()
         return try read { reader in
             let db = reader.db
             let state = try Row.fetchOne(db, sql: "SELECT * FROM localState, localContact")
@@ -151,7 +158,10 @@ extension Replica {
                 walBytes: walBytes,
                 walReader: walBytes > ReplicaStatus.walBytesMax ? LockHolder.reader(of: Self.path(in: directory)) : nil,
                 freeBytes: Self.freeBytes(in: directory),
-                bytesToday: try Self.traffic(db, day: today, node: nil, notes)
+                bytesToday: try Self.traffic(db, day: today, node: nil, notes),
+                erasedDropped: Int(clamping: try LocalFact.read(.erasedDropped, db) ?? 0),
+                isScrubDue: try LocalFact.read(.scrubDue, db) != nil,
+                soundness: soundness
             )
         }
     }

@@ -312,6 +312,12 @@ extension Replica: SyncStore {
             throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
         }
         let bytes = [UInt8](data)
+        if first == StoredContent.redactedFirstByte, StoredContent(bytes)?.redaction?.isSigned != true {
+            throw StoreFailure.damagedLog(
+                position: position,
+                reason: "Rows of it were erased, and head office has not signed what is left."
+            )
+        }
         guard first == zstdFirstByte else { return ChangeBody(isCompressed: false, bytes: bytes) }
         guard bytes.count < togetherBytesMax else { return ChangeBody(isCompressed: true, bytes: bytes) }
         let content = try bytes.withUnsafeBytes { bytes in

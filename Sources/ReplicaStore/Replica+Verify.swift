@@ -56,20 +56,7 @@ extension Replica {
             counted[RowHasher.bucket(of: id)] += hasher.contribution(of: rows, id: id, in: table)
             step()
         }
-        var kept = [DigestSum](repeating: .zero, count: DigestBuckets.bucketCount)
-        for row in try Row.fetchAll(
-            db,
-            sql: "SELECT bucket, rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ?",
-            arguments: [table.number]
-        ) {
-            let bucket: Int = row[0]
-            guard kept.indices.contains(bucket) else { continue }
-            kept[bucket] = DigestSum(
-                rows: row[1],
-                sum1: UInt64(bitPattern: row[2] as Int64),
-                sum2: UInt64(bitPattern: row[3] as Int64)
-            )
-        }
+        let kept = try DigestBuckets.buckets(of: table.number, db)
         let differing = kept.indices.filter { kept[$0] != counted[$0] }
         return TableVerification(
             name: table.name,

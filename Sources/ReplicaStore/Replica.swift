@@ -39,6 +39,10 @@ package final class Replica: Sendable {
     let consultation = Mutex<Consultation?>(nil)
     /// How far this branch has come with refilling a hub that has lost the end of its log.
     let refillRun = Mutex(RefillRun())
+    /// What is to be compared at the next contact, how far that has come, and how many rows were repaired.
+    let comparisonWish = Mutex(ComparisonWish.none)
+    let comparison = Mutex<Comparison?>(nil)
+    let lastRepaired = Mutex(0)
 
     /// Format of the file; rises with each migration.
     package static let format = 2
@@ -253,6 +257,8 @@ package final class Replica: Sendable {
 
     /// Copies the write-ahead log into the file and closes it. Nothing may be called afterwards.
     package func close() throws {
+        // What was erased leaves the file now; if it cannot, the next one who opens it sees to that.
+        if currentNode.withLock({ $0.isJoined }) { _ = try? scrubErased() }
         // Its statements must be gone before the connection can close.
         pool.writeWithoutTransaction { db in
             openWriter = nil

@@ -35,7 +35,23 @@ package struct ReplicaReader {
 
     /// One deleted row; nil when there is none.
     package func deletedRow(_ table: TableDescription, id: RowID) throws -> StoredRow? {
-        try rows(table, from: table.graveyard, "WHERE id = ?", [id.rawValue]).first
+        try rows(table, from: table.graveyard, "WHERE id = ? AND \(ReplicaSQL.isKept)", [id.rawValue]).first
+    }
+
+    /// Whether a row is erased.
+    package func isErased(_ table: TableDescription, id: RowID) throws -> Bool {
+        try Bool.fetchOne(
+            db,
+            sql: "SELECT NOT (\(ReplicaSQL.isKept)) FROM \(table.graveyard) WHERE id = ?",
+            arguments: [id.rawValue]
+        ) ?? false
+    }
+
+    /// Why a row that does not live here is not to be had.
+    package func absence(of id: RowID, in table: TableDescription) throws -> StoreFailure {
+        if try isErased(table, id: id) { return .erasedRow(table: table.name, id: id) }
+        return try deletedRow(table, id: id) == nil
+            ? .unknownRow(table: table.name, id: id) : .deletedRow(table: table.name, id: id)
     }
 
     /// The live rows whose column has a value, by identifier.
@@ -63,14 +79,19 @@ package struct ReplicaReader {
         try rows(
             table,
             from: deleted ? table.graveyard : table.name,
-            "WHERE id > ? ORDER BY id LIMIT ?",
+            "WHERE id > ?\(deleted ? " AND " + ReplicaSQL.isKept : "") ORDER BY id LIMIT ?",
             [id?.rawValue ?? 0, limit]
         )
     }
 
     /// How many live rows, or deleted ones, a table has.
     package func count(_ table: TableDescription, deleted: Bool = false) throws -> Int {
-        try Int.fetchOne(db, sql: "SELECT count(*) FROM \(deleted ? table.graveyard : table.name)") ?? 0
+        try Int.fetchOne(
+            db,
+            sql: deleted
+                ? "SELECT count(*) FROM \(table.graveyard) WHERE \(ReplicaSQL.isKept)"
+                : "SELECT count(*) FROM \(table.name)"
+        ) ?? 0
     }
 
     /// The sum of a column over all live rows.

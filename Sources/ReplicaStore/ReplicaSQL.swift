@@ -10,6 +10,9 @@ enum ReplicaSQL {
     /// The clock's columns, which every replicated table carries after its own.
     static let clockColumns = ["_time", "_origin", "_fields"]
 
+    /// Whether a row of a graveyard is a deleted one; else it is the mark of an erased one.
+    static let isKept = "_time IS NOT \(Stamp.erasure.time.packed)"
+
     /// What a node keeps for itself. Nothing of it is replicated.
     static let localTables = """
         CREATE TABLE localNode(

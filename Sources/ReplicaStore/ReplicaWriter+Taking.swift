@@ -120,6 +120,7 @@ extension ReplicaWriter {
                 "Change set \(header.id) does not continue the history of its origin that is known here."
             )
         }
+        try checkErasures(in: set, from: source)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
@@ -134,14 +135,17 @@ extension ReplicaWriter {
                 }
             }
         }
+        let next = try provedChain(of: set, after: chain)
+        let kept = try withoutErased(set, chain: next)
         try append(
             header.id,
             time: set.time,
-            rows: set.reader.rowCount,
-            chain: chain.appending(content: set.content),
+            rows: kept?.rows ?? set.reader.rowCount,
+            chain: next,
             hubPosition: source.position,
-            body: set.body
+            body: kept.map { .bytes($0.body) } ?? set.body
         )
+        if kept != nil { try noteUnsigned(position: end.position) }
         return true
     }
 
@@ -161,6 +165,7 @@ extension ReplicaWriter {
         }
         let write = RowWrite(id: row.id, operation: row.operation, columns: row.columns, stamp: stamp)
         try merge(write, row, of: table, by: judged)
+        try noteChildOfErased(row, of: table)
     }
 }
 
@@ -177,6 +182,7 @@ struct Taken {
         left.changeSets += right.changeSets
         left.rows += right.rows
         left.conflicts += right.conflicts
+        left.parked += right.parked
     }
 }
 

@@ -45,7 +45,17 @@ final class ReplicaWriter {
     private(set) var isCareful = false
 
     private var merges: [Int: RowMerge] = [:]
-    private let digests: DigestBuckets
+    /// What erasing has still to do in the present transaction.
+    var erasing = Erasing()
+    let digests: DigestBuckets
+    /// Buckets that are known not to add up; nil until somebody asks.
+    var damagedBuckets: Set<Int>?
+    private(set) lazy var loggedValues = LoggedValues(db)
+    /// A look at a table that is under way.
+    var selfCheck: SelfCheck? {
+        get { digests.selfCheck }
+        set { digests.selfCheck = newValue }
+    }
     private let compressor = ZstdCompressor()
     private let insertLog: RawStatement
     private let saveVector: RawStatement
@@ -76,6 +86,9 @@ final class ReplicaWriter {
     private func load() throws {
         digests.forget()
         try judge?.load()
+        erasing = Erasing()
+        damagedBuckets = nil
+        loggedValues = LoggedValues(db)
         if let stored = try LocalNode.read(db) { node = stored }
         let state = try Row.fetchOne(db, sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
         guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
@@ -127,9 +140,11 @@ final class ReplicaWriter {
         do {
             try db.execute(sql: "BEGIN IMMEDIATE")
             do {
+                erasing.logEnd = end.position
                 try sealForeignWrites()
                 let result = try body()
                 try listConflicts()
+                try completeErasures()
                 try digests.flush()
                 saveState.bind(1, clock.latest.packed)
                 saveState.bind(2, cursor.position)
@@ -169,6 +184,9 @@ final class ReplicaWriter {
         merges[table.number] = made
         return made
     }
+
+    /// The tables that were written to since the node was opened.
+    var openMerges: [RowMerge] { merges.sorted { $0.key < $1.key }.map(\.value) }
 
     func addToDigest(_ change: DigestSum, table: Int, id: Int64) throws {
         try digests.add(change, table: table, id: id)

@@ -20,6 +20,7 @@ extension RowMerge {
     /// - Returns: Whether anything in the row changed.
     @discardableResult
     func join<Fields: FieldSource>(_ other: JoinedRow, _ fields: Fields) throws -> Bool {
+        if other.clock.isErased { return try erase(other.id) }
         // Columns of a newer schema are taken when this node knows them.
         let foreign = other.clock.restricted(toColumns: table.columns.count)
         if let done = try join(other, foreign, fields, lyingIn: live, isAlive: true) { return done }
@@ -32,7 +33,8 @@ extension RowMerge {
     ///
     /// - Returns: False when it was there in the same place.
     func insertJoined<Fields: FieldSource>(_ other: JoinedRow, _ fields: Fields) throws -> Bool {
-        try insert(other, other.clock.restricted(toColumns: table.columns.count), fields)
+        if other.clock.isErased { return try erase(other.id) }
+        return try insert(other, other.clock.restricted(toColumns: table.columns.count), fields)
     }
 
     @discardableResult
@@ -64,6 +66,8 @@ extension RowMerge {
         // The clock tells what has won; only then is it known which values leave.
         let clock: RowClock? = try place.read(id: other.id, columns: []) { row in
             var clock = try self.clock(in: row, at: 0, id: other.id)
+            // Nothing brings an erased row back.
+            if clock.isErased { return clock }
             let outcome = clock.join(foreign)
             won = outcome.won
             isChanged = outcome.isChanged

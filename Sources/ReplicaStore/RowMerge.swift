@@ -24,6 +24,9 @@ final class RowMerge {
     let graveyard: RowPlace
     let hasher: RowHasher
     let digests: DigestBuckets
+    /// Rows that were erased, and rows whose writes were dropped because they are, since somebody took these.
+    private var erased: [Int64] = []
+    private var dropped: [Int64] = []
 
     init(_ table: TableDescription, hasher: RowHasher, digests: DigestBuckets, in db: Database) throws {
         self.table = table
@@ -44,6 +47,7 @@ final class RowMerge {
         _ fields: Fields,
         meeting: ((RowClock, _ isAlive: Bool) throws -> Void)? = nil
     ) throws -> Bool {
+        if write.operation == .erase { return try erase(write.id) }
         // Columns of a newer schema stay in the log until this node knows them.
         let columns = write.columns.intersection(table.allColumns)
         if write.operation == .birth, try !graveyard.contains(id: write.id) {
@@ -86,6 +90,10 @@ final class RowMerge {
         var isChanged = false
         let clock: RowClock? = try place.read(id: write.id, columns: isAlive ? columns : []) { row in
             let before = try self.clock(in: row, at: 0, id: write.id)
+            if before.isErased {
+                dropped.append(write.id)
+                return before
+            }
             try meeting?(before, isAlive)
             var after = before
             let outcome = after.merge(columns, at: write.stamp)
@@ -173,6 +181,66 @@ final class RowMerge {
         }
     }
 
+    // MARK: Repair
+
+    /// Puts a row in place exactly as head office holds it, or takes it away; the sums are left to be counted again.
+    func replace<Fields: FieldSource>(_ id: Int64, with clock: RowClock?, isAlive: Bool, _ fields: Fields) throws {
+        try live.remove(id: id)
+        try graveyard.remove(id: id)
+        guard let clock else { return }
+        let columns = ColumnMask(first: clock.columnCount).intersection(table.allColumns)
+        _ = try (isAlive ? live : graveyard).insert(id: id, columns: columns, fields: fields, clock: clock)
+    }
+
+    // MARK: Erasure
+
+    /// Takes a row's values away, and marks its identifier so that nothing comes back.
+    ///
+    /// The mark is a row of the graveyard without values, with a clock that wins over every write.
+    func erase(_ id: Int64) throws -> Bool {
+        guard try !isErased(id) else { return false }
+        if try live.contains(id: id) {
+            try digests.add(negative(of: contribution(ofLive: id)), table: table.number, id: id)
+            try live.remove(id: id)
+        }
+        try bury(id)
+        erased.append(id)
+        return true
+    }
+
+    /// Makes an erased row what it was before another program wrote it. Nothing of that is in the digests.
+    func eraseAgain(_ id: Int64) throws {
+        try live.remove(id: id)
+        try bury(id)
+    }
+
+    /// Puts the mark of an erased row in place of whatever the graveyard holds of it.
+    private func bury(_ id: Int64) throws {
+        try graveyard.remove(id: id)
+        let clock = RowClock.erased(columnCount: table.baseColumnCount)
+        _ = try graveyard.insert(id: id, columns: [], fields: NoFields(), clock: clock)
+    }
+
+    /// Whether a row is erased.
+    func isErased(_ id: Int64) throws -> Bool {
+        try graveyard.read(id: id, columns: []) { $0.newestStamp(at: 0) == .erasure } ?? false
+    }
+
+    /// Whether any row was erased since ``takeErased()``.
+    var hasErased: Bool { !erased.isEmpty }
+
+    /// The rows that were erased since this was last asked.
+    func takeErased() -> [Int64] {
+        defer { erased.removeAll() }
+        return erased
+    }
+
+    /// The rows to which writes were dropped, because they are erased, since this was last asked.
+    func takeDropped() -> [Int64] {
+        defer { dropped.removeAll() }
+        return dropped
+    }
+
     // MARK: Digests
 
     /// What a live row adds to its table's sums, read from the row.
@@ -233,11 +301,6 @@ final class RowMerge {
 
 /// Stamps cannot be replaced without changing which write wins.
 struct StampOrderFailure: Error {}
-
-/// The values of no column.
-private struct NoFields: FieldSource {
-    subscript(column: Int) -> FieldView { .null }
-}
 
 extension RawStatement {
     /// The newest stamp in a row whose clock begins at `index`; ``Stamp/zero`` in a row that another program

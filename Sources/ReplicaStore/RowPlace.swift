@@ -104,6 +104,11 @@ final class RowPlace {
         )
         copy.bind(1, id)
         try copy.run()
+        try remove(id: id)
+    }
+
+    /// Takes a row away, if it is here.
+    func remove(id: Int64) throws {
         let delete = try deleteRow.get()
         delete.bind(1, id)
         try delete.run()
@@ -152,6 +157,11 @@ protocol FieldSource {
 }
 
 extension ChangeCursor: FieldSource {}
+
+/// A row without values.
+struct NoFields: FieldSource {
+    subscript(column: Int) -> FieldView { .null }
+}
 
 /// Values held as Swift values, shown as views. The views are valid until the next row is loaded.
 final class FieldArena: FieldSource {

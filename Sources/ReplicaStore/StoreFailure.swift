@@ -19,6 +19,9 @@ package enum StoreFailure: Error, Sendable {
     case missingColumn(String, table: String)
     case unknownRow(table: String, id: RowID)
     case deletedRow(table: String, id: RowID)
+    /// The row is erased, for ever.
+    case erasedRow(table: String, id: RowID)
+    case onlyHeadOfficeErases
     case rowNotDeleted(table: String, id: RowID)
     case foreignRange(table: String, id: RowID, origin: Origin)
     case headOfficeOnly(table: String)
@@ -62,6 +65,10 @@ extension StoreFailure: CustomStringConvertible {
             "There is no \(table) \(id) here. If it was made elsewhere, synchronise and try again."
         case .deletedRow(let table, let id):
             "The \(table) \(id) is deleted. Restore it before changing it."
+        case .erasedRow(let table, let id):
+            "The \(table) \(id) was erased for good; nothing of it is left to change or restore."
+        case .onlyHeadOfficeErases:
+            "Only head office erases. Ask it to run this command; the order then reaches every node."
         case .rowNotDeleted(let table, let id): "The \(table) \(id) is not deleted."
         case .foreignRange(let table, let id, let origin):
             "There is no \(table) \(id) here, and this node can only make rows of its own numbers, "

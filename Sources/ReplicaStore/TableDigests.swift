@@ -137,6 +137,8 @@ final class DigestBuckets {
     private var roots: [Int: DigestSum]?
     /// What was added since an undo began; nil when none has.
     private var added: [(change: DigestSum, table: Int, id: Int64)]?
+    /// A look at a table that is under way, which must hear of every change.
+    var selfCheck: SelfCheck?
     private let read: RawStatement
     private let write: RawStatement
 
@@ -154,6 +156,7 @@ final class DigestBuckets {
         let key = table * Self.bucketCount + RowHasher.bucket(of: id)
         var entry = try entries[key] ?? load(key)
         entry.sum += change
+        selfCheck?.add(change, table: table, id: id)
         roots?[table, default: .zero] += change
         if !entry.isDirty {
             entry.isDirty = true
@@ -193,6 +196,7 @@ final class DigestBuckets {
 
     /// Forgets what a failed transaction may have left in memory.
     func forget() {
+        selfCheck = nil
         entries.removeAll()
         dirty.removeAll()
         roots = nil
@@ -220,6 +224,35 @@ final class DigestBuckets {
             )
         }
         return roots.filter { $0.value != .zero }
+    }
+
+    /// The buckets of one table, out of any consistent state.
+    static func buckets(of table: Int, _ db: Database) throws -> [DigestSum] {
+        var buckets = [DigestSum](repeating: .zero, count: bucketCount)
+        let select = try RawStatement(
+            "SELECT bucket, rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ?",
+            in: db
+        )
+        defer { select.reset() }
+        select.bind(1, Int64(table))
+        while try select.step() {
+            let bucket = Int(select.integer(0))
+            guard buckets.indices.contains(bucket) else { continue }
+            buckets[bucket] = DigestSum(
+                rows: select.integer(1),
+                sum1: UInt64(bitPattern: select.integer(2)),
+                sum2: UInt64(bitPattern: select.integer(3))
+            )
+        }
+        return buckets
+    }
+
+    /// Replaces what is kept of a bucket by what its rows add up to.
+    func replace(_ sum: DigestSum, table: Int, bucket: Int) throws {
+        let key = table * Self.bucketCount + bucket
+        entries[key] = Entry(sum: sum, isDirty: true)
+        if !dirty.contains(key) { dirty.append(key) }
+        roots = nil
     }
 
     private func load(_ key: Int) throws -> Entry {

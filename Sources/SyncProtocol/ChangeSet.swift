@@ -10,9 +10,12 @@ package enum RowOperation: UInt8, Hashable, Sendable, CaseIterable {
     case delete = 2
     /// Says that the row lives again. May carry columns too.
     case restore = 3
+    /// Takes the row's values away for ever, at every node; carries no columns. Only head office orders it, and
+    /// every other write of the row, before or after, is dropped.
+    case erase = 4
 
     /// Whether the row lives after this, if no newer write says otherwise.
-    package var leavesAlive: Bool { self != .delete }
+    package var leavesAlive: Bool { self != .delete && self != .erase }
 }
 
 /// What one transaction did to one row.

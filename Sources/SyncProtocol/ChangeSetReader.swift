@@ -165,10 +165,12 @@ package struct TableBlock {
         var shapes: [RowShape] = []
         for _ in 0..<count {
             guard let operation = RowOperation(rawValue: try reader.byte()) else {
-                throw .outOfRange("operation", offset: reader.offset)
+                throw .outOfRange("an operation that this version does not know", offset: reader.offset)
             }
             let columns = ColumnMask(rawValue: try reader.varint())
-            guard columns.isSubset(of: all), operation != .birth || columns == all else {
+            guard columns.isSubset(of: all), operation != .birth || columns == all,
+                operation != .erase || columns.isEmpty
+            else {
                 throw .outOfRange("column mask", offset: reader.offset)
             }
             shapes.append(RowShape(operation: operation, columns: columns))
@@ -193,6 +195,23 @@ package struct TableBlock {
     /// What kind of values a column of a block has.
     package enum StoredForm: Hashable, Sendable {
         case integers, texts, blobs
+    }
+
+    /// Whether it orders any row to be erased.
+    package var erasesRows: Bool { shapes.contains { $0.operation == .erase } }
+
+    /// Whether it writes any of the given rows, other than to order its erasure. Cost: one look for each row,
+    /// without its values.
+    package func writesRow(in rows: Set<Int64>) -> Bool {
+        var offset = 0
+        var shapeOffset = 0
+        var identifier: Int64 = 0
+        for _ in 0..<rowCount {
+            identifier &+= Int64(bitPattern: ChangeCursor.varint(in: identifiers, at: &offset))
+            let shape = shapeIndexes.map { Int(ChangeCursor.varint(in: $0, at: &shapeOffset)) } ?? 0
+            if rows.contains(identifier), shapes[shape].operation != .erase { return true }
+        }
+        return false
     }
 
     /// Starts before the first row.
@@ -371,7 +390,7 @@ package struct ChangeCursor {
 
     /// Reads a number that was validated before.
     @inline(__always)
-    private static func varint(in bytes: UnsafeRawBufferPointer, at offset: inout Int) -> UInt64 {
+    fileprivate static func varint(in bytes: UnsafeRawBufferPointer, at offset: inout Int) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         while true {

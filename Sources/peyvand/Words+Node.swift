@@ -201,35 +201,9 @@ extension Words {
         return table.rendered(style)
     }
 
-    func verification(_ tables: [PrintedVerification], _ style: ConsoleStyle) -> String {
-        var table = TextTable([
-            TextTable.Column(choose("table", "جدول")), TextTable.Column(choose("rows", "ردیف"), .right),
-            TextTable.Column(choose("digest", "چکیده")), TextTable.Column(choose("result", "نتیجه")),
-        ])
-        var notes = ""
-        for state in tables {
-            table.add([
-                TextTable.Cell(state.name), TextTable.Cell(number(state.rows)),
-                TextTable.Cell(verbatim: state.digest),
-                state.isRight
-                    ? TextTable.Cell(choose("right", "درست"), colour: .green)
-                    : TextTable.Cell(choose("DIFFERENT", "نادرست"), colour: .red),
-            ])
-            if !state.isRight {
-                notes += choose(
-                    "\(state.name): rows do not add up to what was written, in \(state.differingBuckets) of 4096 "
-                        + "parts. Among these rows: \(state.suspects.joined(separator: ", ")). Check the disk, and "
-                        + "restore a backup.\n",
-                    "\(state.name): ردیف‌ها با آنچه نوشته شده نمی‌خوانند: \(state.suspects.joined(separator: "، ")).\n"
-                )
-            }
-        }
-        return table.rendered(style) + notes
-    }
-
     // MARK: Pieces
 
-    private func health(_ state: HealthState, _ style: ConsoleStyle) -> String {
+    func health(_ state: HealthState, _ style: ConsoleStyle) -> String {
         style.painted(word(of: state), Self.colour(of: state)) + "\n"
     }
 
@@ -245,7 +219,7 @@ extension Words {
         }
     }
 
-    private static func colour(of state: HealthState) -> NamedColor {
+    static func colour(of state: HealthState) -> NamedColor {
         switch state {
         case .green: .green
         case .yellow: .yellow

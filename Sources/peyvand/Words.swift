@@ -81,6 +81,13 @@ struct Words: Sendable {
         ) + "\n"
     }
 
+    func isDeleted(_ noun: Noun, _ id: String) -> String {
+        choose(
+            "This \(noun.english) is deleted. `\(noun.english) restore \(id)` brings it back.\n",
+            "این \(noun.persian) حذف شده است و می‌توان آن را با restore بازگرداند.\n"
+        )
+    }
+
     func restored(_ noun: Noun, _ id: String) -> String {
         choose(
             "Restored \(noun.english) \(id).",
@@ -350,6 +357,10 @@ struct Words: Sendable {
             "\(table) \(id(row)) اینجا نیست. اگر جای دیگری ساخته شده، همگام‌سازی کنید و دوباره بکوشید."
         case .deletedRow(let table, let row):
             "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
+        case .erasedRow(let table, let row):
+            "\(table) \(id(row)) برای همیشه پاک شده است؛ چیزی از آن برای تغییر یا بازگرداندن نمانده است."
+        case .onlyHeadOfficeErases:
+            "پاک کردن برای همیشه تنها کار دفتر مرکزی است. از آنجا بخواهید؛ دستورش به همهٔ گره‌ها می‌رسد."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
         case .headOfficeMakes(let table, let open):

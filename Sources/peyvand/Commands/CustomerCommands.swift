@@ -108,7 +108,9 @@ private struct ShowCustomerCommand: SessionCommand {
 
     private func text(_ view: CustomerView, _ session: CommandSession) -> String {
         let words = session.words
-        var page = RowText(session).page(view.id, view.fields, .customer)
+        var page =
+            (view.deleted ? words.isDeleted(.customer, view.id) : "")
+            + RowText(session).page(view.id, view.fields, .customer)
         if !view.conflicts.isEmpty { page += "\n" + words.conflicts(of: view, session.output.style) }
         guard !view.timeline.isEmpty else { return page }
         var table = TextTable([

@@ -80,41 +80,6 @@ struct NodeCommand: AsyncParsableCommand {
     }
 }
 
-/// Checks that the rows are what the writes have made them.
-struct VerifyCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "verify",
-        abstract: "Reads every row and compares with the digests. Exit: 0 right, 2 damaged, 3 unknown."
-    )
-
-    struct Document: Encodable {
-        let state: HealthState
-        let tables: [PrintedVerification]
-    }
-
-    @OptionGroup var options: NodeOptions
-
-    @Flag(help: "Recompute from the rows. This version always does.")
-    var deep = false
-
-    func run() async throws {
-        try await Health.report(options) { node, output in
-            var line = ProgressLine.onStandardError(
-                output.words.choose("Verifying", "بررسی"),
-                isPersian: output.language == .fa
-            )
-            let tables = try await node.perform(VerifyReplica()) { line.update(count: $0.count, total: $0.total) }
-            line.finish()
-            let state: HealthState = tables.allSatisfy(\.isRight) ? .green : .red
-            try output.result(
-                Document(state: state, tables: tables),
-                text: output.words.verification(tables, output.style)
-            )
-            return state
-        }
-    }
-}
-
 /// Commands whose exit tells how well a node is.
 enum Health {
     /// Runs one and leaves with its exit code; with "unknown" when it could not tell.

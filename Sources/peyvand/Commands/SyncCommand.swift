@@ -30,9 +30,17 @@ struct PrintedSync: Codable, Sendable {
     let milliseconds: Int64
     @OrNull var reason: String?
 
-    init(_ report: SessionReport) {
+    /// Whether everything went over, and the tables are different all the same.
+    var isDifferent: Bool { result == "failed" && differs == true }
+    /// Nil from a node of an older version.
+    var differs: Bool?
+
+    /// - Parameter replica: Of the node that called.
+    init(_ report: SessionReport, _ replica: Replica) {
+        let divergence = report.failure == nil ? Self.divergence(of: replica) : nil
+        differs = divergence != nil
         switch report.failure {
-        case nil: result = "ok"
+        case nil: result = divergence == nil ? "ok" : "failed"
         case .refused, .refusedPeer: result = "refused"
         default: result = "failed"
         }
@@ -41,7 +49,16 @@ struct PrintedSync: Codable, Sendable {
         conflicts = report.totals.conflicts
         parked = report.totals.parked
         milliseconds = Int64(report.duration / .milliseconds(1))
-        reason = report.failure?.description
+        reason = report.failure?.description ?? divergence
+    }
+
+    /// What there is to say when the tables differ at equal knowledge.
+    private static func divergence(of replica: Replica) -> String? {
+        guard let status = try? replica.status(), let position = status.divergedAt else { return nil }
+        let rows = status.soundness.differing.prefix(5).map(\.printed).joined(separator: ", ")
+        return "Everything was exchanged, but at position \(position) the tables differ from head office's"
+            + (rows.isEmpty ? ". " : ": \(rows). ")
+            + "`peyvand verify --repair` shows what would be put right."
     }
 
     var exitStatus: ExitStatus {
@@ -120,7 +137,7 @@ struct SyncCommand: AsyncParsableCommand {
         watch.cancel()
         progress.cancel()
         await progress.value
-        return PrintedSync(report)
+        return PrintedSync(report, replica)
     }
 
     /// Shows how much of the hub's log has been taken.
@@ -151,7 +168,10 @@ struct SyncNow: NodeRequest {
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedSync {
         guard let link = node.hubLink else { throw CommandFailure(.refused, Self.noHub) }
-        return PrintedSync(try wait { await link.syncNow(timeout: timeoutSeconds.map { .seconds($0) }) })
+        return PrintedSync(
+            try wait { await link.syncNow(timeout: timeoutSeconds.map { .seconds($0) }) },
+            node.replica
+        )
     }
 
     /// Waits on this thread, which belongs to the request, for something asynchronous.

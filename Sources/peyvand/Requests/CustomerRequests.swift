@@ -11,10 +11,9 @@ struct ShowCustomer: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> CustomerView {
         try node.replica.read { reader in
             let id = try RowArgument.resolve(customer, in: .customer, reader)
-            guard let view = try CustomerView(of: id, from: reader) else {
-                throw try reader.deletedRow(.customer, id: id) == nil
-                    ? StoreFailure.unknownRow(table: TableDescription.customer.name, id: id)
-                    : StoreFailure.deletedRow(table: TableDescription.customer.name, id: id)
+            let bin = try reader.deletedRow(.customer, id: id).map(RowValues.init)
+            guard let view = try CustomerView(of: id, from: reader, deleted: bin) else {
+                throw try reader.absence(of: id, in: .customer)
             }
             return view
         }

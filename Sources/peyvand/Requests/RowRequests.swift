@@ -169,7 +169,8 @@ struct ListRows: NodeRequest {
                 )
             }
             let id = try RowArgument.resolve(filter.row, in: targetTable, reader)
-            _ = try reader.requiredRow(targetTable, id: id)
+            // What belongs to a deleted row is still there.
+            if try reader.deletedRow(targetTable, id: id) == nil { _ = try reader.requiredRow(targetTable, id: id) }
             return try reader.rows(table, where: column.name, is: .integer(id.rawValue))
                 .filter { row in after.map { row.id > $0 } ?? true }
                 .prefix(limit)
@@ -184,8 +185,6 @@ extension ReplicaReader {
     /// - Throws: ``StoreFailure/deletedRow(table:id:)`` or ``StoreFailure/unknownRow(table:id:)``.
     func requiredRow(_ table: TableDescription, id: RowID) throws -> StoredRow {
         if let row = try row(table, id: id) { return row }
-        throw try deletedRow(table, id: id) == nil
-            ? StoreFailure.unknownRow(table: table.name, id: id)
-            : StoreFailure.deletedRow(table: table.name, id: id)
+        throw try absence(of: id, in: table)
     }
 }

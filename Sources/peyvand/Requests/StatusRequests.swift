@@ -111,6 +111,10 @@ struct PrintedStatus: Codable, Sendable {
     let unsealed: Int
     /// The position up to which this node and its hub were last proved equal.
     @OrNull var provedEqualAt: UInt64?
+    /// How many writes to erased rows were dropped.
+    let erasedDropped: Int
+    /// When every row was last read and added up; nil before the first time.
+    @OrNull var checkedAt: String?
 }
 
 /// Reads how this node is.
@@ -164,7 +168,9 @@ struct ShowStatus: NodeRequest {
             ),
             bytesToday: PrintedStatus.Traffic(sent: status.bytesToday.sent, received: status.bytesToday.received),
             unsealed: status.unsealedRows,
-            provedEqualAt: status.provedEqualAt
+            provedEqualAt: status.provedEqualAt,
+            erasedDropped: status.erasedDropped,
+            checkedAt: status.soundness.checkedAt.flatMap(rfc3339)
         )
     }
 }
@@ -232,6 +238,8 @@ struct ShowFleet: NodeRequest {
 extension HealthReason {
     /// From how many milliseconds on a clock is said to be wrong.
     private static let skewMillisecondsMax: UInt64 = 2000
+    /// Rows that a reason names.
+    private static let rowsNamed = 5
     private static let freeBytesLow = 1 << 30
     private static let freeBytesCritical = 64 << 20
 
@@ -244,10 +252,26 @@ extension HealthReason {
             add(.red, "notJoined", "This node has not joined its organisation. Finish `peyvand init --join`.")
         }
         if let position = status.divergedAt {
+            let rows = status.soundness.differing.prefix(rowsNamed).map(\.printed).joined(separator: ", ")
+            let count = status.soundness.differingRows
+            let named = count == 0 ? "" : " \(counted(count, "row")): \(rows)\(count > rowsNamed ? " ..." : "")."
             add(
                 .red,
                 "diverged",
-                "At position \(position) the tables differed from head office's. Run `peyvand verify` on both."
+                "At position \(position) the tables differed from head office's.\(named) "
+                    + "`peyvand verify --repair` shows what would be put right, and how."
+            )
+        }
+        if !status.soundness.damagedBuckets.isEmpty {
+            let tables = status.soundness.damagedBuckets.map(\.table).joined(separator: ", ")
+            let rows = status.soundness.damaged.prefix(rowsNamed).map(\.printed).joined(separator: ", ")
+            add(
+                .red,
+                "damaged",
+                "Rows of \(tables) have changed on disk by themselves\(rows.isEmpty ? "" : ": " + rows). "
+                    + (status.node.role == .headOffice
+                        ? "Check the disk, and restore a backup."
+                        : "Check the disk; `peyvand verify --repair` puts the rows right.")
             )
         }
         for contradiction in status.contradictions { add(.red, "contradiction", contradiction.sentence) }
@@ -290,6 +314,14 @@ extension HealthReason {
                 "conflicts",
                 "\(counted(status.conflicts, "value")) lost against others written at the same time and nobody has "
                     + "decided yet. Run `peyvand conflicts`."
+            )
+        }
+        if status.isScrubDue {
+            add(
+                .yellow,
+                "erasing",
+                "Bytes of erased rows still lie in the file, until programs that read it have finished and this node "
+                    + "runs, or runs a command that writes."
             )
         }
         if let reason = skew(status.skewMilliseconds, "this node's clock") { reasons.append(reason) }
@@ -361,7 +393,11 @@ extension HealthReason {
             reasons.append(HealthReason(code: code, sentence: sentence, state: state))
         }
         if let position = node.divergedAt {
-            add(.red, "diverged", "At position \(position) its tables differed. Run `peyvand verify` there and here.")
+            add(
+                .red,
+                "diverged",
+                "At position \(position) its tables differed from these. Run `peyvand verify --repair` there."
+            )
         }
         for contradiction in node.contradictions { add(.red, "contradiction", contradiction.sentence) }
         if let sentence = node.lastRefusal {
@@ -421,40 +457,4 @@ func rfc3339(_ milliseconds: UInt64) -> String? {
 
 func hexadecimal(_ bytes: [UInt8]) -> String {
     bytes.reduce(into: "") { $0 += String($1 >> 4, radix: 16) + String($1 & 15, radix: 16) }
-}
-
-// MARK: - Verify
-
-/// One table of `verify --json`.
-struct PrintedVerification: Codable, Sendable {
-    let id: String
-    let name: String
-    let rows: Int64
-    let digest: String
-    let isRight: Bool
-    let differingBuckets: Int
-    /// Some of the rows among which the damaged ones are.
-    let suspects: [String]
-}
-
-/// Reads all rows and holds them against the digests.
-struct VerifyReplica: NodeRequest {
-    static let name = "verify"
-
-    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedVerification] {
-        let tables = try node.replica.verify { done, total in
-            try? progress(ProgressReport(count: done, total: total))
-        }
-        return tables.map {
-            PrintedVerification(
-                id: $0.name,
-                name: $0.name,
-                rows: $0.counted.rows,
-                digest: $0.counted.hexadecimal,
-                isRight: $0.isRight,
-                differingBuckets: $0.differingBuckets.count,
-                suspects: $0.suspects.map(\.description)
-            )
-        }
-    }
 }

@@ -36,8 +36,8 @@ struct CommandService: Service {
 /// Looks several times a second whether other programs have written, and takes it up; then lets the search
 /// index follow the log, a piece at a time.
 final class UpkeepService: Service {
-    let replica: Replica
-    let logger: Logger
+    private let replica: Replica
+    private let logger: Logger
     /// Why the last look failed; nil when it did not.
     private let trouble = Mutex<String?>(nil)
 
@@ -48,6 +48,9 @@ final class UpkeepService: Service {
 
     /// Together with sealing and sending, well within the second that local commits may take.
     private static let interval = Duration.milliseconds(250)
+    /// Emptying the file of erased rows waits for readers, so it is not tried all the time.
+    private static let scrubInterval = Duration.seconds(5)
+    private let scrubbing = Rhythm()
 
     func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
@@ -79,6 +82,8 @@ final class UpkeepService: Service {
                 do {
                     try replica.sealForeignWrites()
                     _ = try replica.followLogForSearch(piecesMax: 1)
+                    try replica.selfCheckTurn()
+                    if scrubbing.isDue(every: Self.scrubInterval) { try replica.scrubErased() }
                     note(nil)
                 } catch {
                     // Not fatal: a program may hold its lock for long, and it is tried again.
@@ -86,6 +91,21 @@ final class UpkeepService: Service {
                 }
                 done.resume()
             }
+        }
+    }
+}
+
+/// Says now and then that it is time.
+final class Rhythm: Sendable {
+    private let last = Mutex<ContinuousClock.Instant?>(nil)
+
+    /// Whether so much time has passed since this was last true. The first time it is.
+    func isDue(every interval: Duration) -> Bool {
+        let now = ContinuousClock.now
+        return last.withLock { last in
+            if let last, now - last < interval { return false }
+            last = now
+            return true
         }
     }
 }

@@ -1,0 +1,358 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import GRDBSQLite
+import SyncProtocol
+
+// Erasing a person's data: head office orders it, as an ordinary change set; every node obeys when it takes the
+// order up; and afterwards the bytes leave its file.
+
+/// One order to erase.
+package struct ErasureOrder: Sendable {
+    /// Where it stands in head office's log.
+    package let position: UInt64
+    /// Milliseconds since 1970-01-01 UTC.
+    package let wallMilliseconds: UInt64
+    package let rows: Int
+    /// The nodes that have obeyed, and those that have not said so yet.
+    package let done: [String]
+    package let waiting: [String]
+}
+
+/// What an order has erased.
+package struct Erasure: Sendable {
+    /// Nil when there was nothing to erase.
+    package let position: UInt64?
+    /// How many rows of each table.
+    package let rows: [(table: String, count: Int)]
+}
+
+extension ReplicaReader {
+    /// Rows, and everything that belongs to them, alive or deleted: what is erased together.
+    ///
+    /// A row belongs to the rows that its required references name.
+    func belongings(of roots: [Int: Set<Int64>]) throws -> [(table: TableDescription, ids: [RowID])] {
+        var found = roots
+        var fresh = roots
+        while !fresh.isEmpty {
+            var next: [Int: Set<Int64>] = [:]
+            for table in schema.tables {
+                for owner in table.owners {
+                    guard let parents = schema.table(named: owner.table).flatMap({ fresh[$0.number] }) else { continue }
+                    let values = parents.map { FieldValue.integer($0) }
+                    for isDeleted in [false, true] {
+                        let column = table.columns[owner.column].name
+                        let rows = try identifiers(table, where: column, in: values, deleted: isDeleted)
+                        for id in rows.values.joined() where !found[table.number, default: []].contains(id.rawValue) {
+                            found[table.number, default: []].insert(id.rawValue)
+                            next[table.number, default: []].insert(id.rawValue)
+                        }
+                    }
+                }
+            }
+            fresh = next
+        }
+        if let (table, ids) = try conflicts(about: found) { found[table.number, default: []].formUnion(ids) }
+        return schema.tables.compactMap { table in
+            guard let ids = found[table.number] else { return nil }
+            return (table, ids.sorted().compactMap(RowID.init(rawValue:)))
+        }
+    }
+
+    /// The losing writes that are listed of some rows: they hold values of them.
+    private func conflicts(
+        about rows: [Int: Set<Int64>]
+    ) throws -> (table: TableDescription, ids: [Int64])? {
+        guard let conflicts = schema.table(named: "conflict") else { return nil }
+        var ids: [Int64] = []
+        for (number, parents) in rows {
+            guard let table = schema.table(number: number) else { continue }
+            let values = parents.map { FieldValue.integer($0) }
+            for isDeleted in [false, true] {
+                for id in try identifiers(conflicts, where: "ofRow", in: values, deleted: isDeleted).values.joined() {
+                    let row = try isDeleted ? deletedRow(conflicts, id: id) : row(conflicts, id: id)
+                    if row?["tableName"] == .text(table.name) { ids.append(id.rawValue) }
+                }
+            }
+        }
+        return ids.isEmpty ? nil : (conflicts, ids)
+    }
+
+    /// A customer's rows in all tables, deleted ones too, by table and identifier.
+    package func belongings(ofCustomer id: RowID) throws -> [(row: StoredRow, isDeleted: Bool)] {
+        var rows: [(StoredRow, Bool)] = []
+        for (table, ids) in try belongings(of: [TableDescription.customer.number: [id.rawValue]]) {
+            for id in ids {
+                if let row = try row(table, id: id) {
+                    rows.append((row, false))
+                } else if let row = try deletedRow(table, id: id) {
+                    rows.append((row, true))
+                }
+            }
+        }
+        return rows
+    }
+}
+
+extension Replica {
+    /// At head office: erases a customer with all that belongs to it, here now and everywhere at the next contact.
+    package func erase(customer id: RowID) throws -> Erasure {
+        try erase { reader in
+            let isKnown = try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil
+            guard isKnown else { throw try reader.absence(of: id, in: .customer) }
+            return try reader.belongings(of: [TableDescription.customer.number: [id.rawValue]])
+        }
+    }
+
+    /// At head office: erases the rows of all tables that were deleted before a moment.
+    package func erase(deletedBefore milliseconds: UInt64) throws -> Erasure {
+        let limit = Int64(clamping: HybridTimestamp(milliseconds: milliseconds).packed)
+        return try erase { reader in
+            try reader.schema.tables.compactMap { table in
+                let ids = try Int64.fetchAll(
+                    reader.db,
+                    sql: "SELECT id FROM \(table.graveyard) WHERE _time < ? ORDER BY id",
+                    arguments: [limit]
+                )
+                return ids.isEmpty ? nil : (table, ids.compactMap(RowID.init(rawValue:)))
+            }
+        }
+    }
+
+    private func erase(
+        _ choose: (ReplicaReader) throws -> [(table: TableDescription, ids: [RowID])]
+    ) throws -> Erasure {
+        guard node.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
+        let written = try write { transaction in
+            let rows = try choose(transaction.reader)
+            for (table, ids) in rows { try transaction.erase(table.name, ids: ids) }
+            return rows.map { (table: $0.table.name, count: $0.ids.count) }
+        }
+        _ = try scrubErased()
+        return Erasure(position: written.position, rows: written.result)
+    }
+
+    /// How many writes to erased rows this node has dropped.
+    package func erasedDropped() throws -> Int {
+        try read { Int(clamping: try LocalFact.read(.erasedDropped, $0.db) ?? 0) }
+    }
+
+    /// The orders to erase that this node knows, newest first; at head office with who has obeyed.
+    package func erasures() throws -> [ErasureOrder] {
+        let nodes = node.role == .headOffice ? try registeredNodes() : []
+        return try read { reader in
+            let end = try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0
+            return try Row.fetchAll(
+                reader.db,
+                sql: "SELECT position, wallMilliseconds, rows FROM erasure ORDER BY position DESC"
+            ).map { row in
+                let position = UInt64(clamping: row[0] as Int64)
+                let has = { (node: RegisteredNodeState) in
+                    UInt64(clamping: end) - min(node.behind, UInt64(clamping: end)) >= position
+                }
+                return ErasureOrder(
+                    position: position,
+                    wallMilliseconds: UInt64(clamping: row[1] as Int64),
+                    rows: row[2],
+                    done: nodes.filter(has).map(\.name),
+                    waiting: nodes.filter { !has($0) }.map(\.name)
+                )
+            }
+        }
+    }
+
+    // MARK: The bytes
+
+    /// Makes what was erased leave the file: out of the search index, then free pages are overwritten, then the
+    /// write-ahead log is emptied. Nothing to do when nothing was erased since the last time.
+    ///
+    /// - Returns: Whether it is done. False when somebody reads an older state; to be tried again later.
+    @discardableResult
+    package func scrubErased() throws -> Bool {
+        guard try read({ try LocalFact.read(.scrubDue, $0.db) }) != nil else { return true }
+        return try withWriter { writer in
+            let db = writer.db
+            try writer.transaction {
+                // What was deleted from the index stays in it until its parts are merged.
+                for index in ["customerSearch", "customerSearchJoined"] {
+                    try db.execute(sql: "INSERT INTO \(index)(\(index)) VALUES ('optimize')")
+                }
+            }
+            // Pages that became free keep what they held, unless somebody overwrites them.
+            try db.execute(sql: "PRAGMA secure_delete = ON")
+            defer { try? db.execute(sql: "PRAGMA secure_delete = FAST") }
+            try writer.transaction { try Self.overwriteFreePages(db) }
+            let code = sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil)
+            guard code == SQLITE_OK else { return false }
+            try writer.transaction { try writer.note(.scrubDue, nil) }
+            return true
+        }
+    }
+
+    /// Takes all free pages into use, which overwrites them, and lets them go again.
+    private static func overwriteFreePages(_ db: Database) throws {
+        let pages = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
+        let pageSize = try Int.fetchOne(db, sql: "PRAGMA page_size") ?? 4096
+        guard pages > 0 else { return }
+        try db.execute(sql: "CREATE TABLE overwritten(bytes BLOB)")
+        var left = pages * pageSize
+        while left > 0 {
+            let piece = min(left, 64 << 20)
+            try db.execute(sql: "INSERT INTO overwritten VALUES (zeroblob(?))", arguments: [piece])
+            left -= piece
+        }
+        try db.execute(sql: "DROP TABLE overwritten")
+    }
+}
+
+// MARK: - Signatures of what is left
+
+extension Replica {
+    /// How many change sets are asked about at once.
+    private static let idsMax = 1000
+
+    /// A step of the consultation: has head office sign what is left of the change sets in this node's log of which
+    /// rows were erased, so that they can be handed on if head office should lose its own.
+    ///
+    /// The question: number v, each: origin v, seq v. The answer: for each in turn 1 byte, 0 unknown or 1, then 64.
+    func askForRedactions(_ occasion: ConsultationOccasion) throws -> SyncStep {
+        guard case .during(.settled(_, let ownSeq, _)) = occasion else { return .goOn }
+        return try askForRedactions(after: 0, ownSeq: ownSeq)
+    }
+
+    private func askForRedactions(after position: UInt64, ownSeq: UInt64) throws -> SyncStep {
+        let isAny = try read { reader in
+            try Bool.fetchOne(reader.db, sql: "SELECT EXISTS (SELECT 1 FROM unsignedBody)") ?? false
+        }
+        guard isAny else { return .goOn }
+        let ids = try withWriter { writer in
+            try writer.transaction { try writer.unsignedBodies(after: position, ownSeq: ownSeq, max: Self.idsMax) }
+        }
+        guard !ids.isEmpty else { return .goOn }
+        var payload = ByteWriter(capacity: ids.count * 8)
+        payload.varint(UInt64(ids.count))
+        for id in ids {
+            payload.varint(UInt64(id.origin.rawValue))
+            payload.varint(id.seq)
+        }
+        return .ask(SyncQuestion(kind: QuestionKind.redactionSignatures.rawValue, payload: payload.bytes))
+    }
+
+    /// At head office: the signatures of what is left of change sets.
+    func answerRedactions(_ question: SyncQuestion) throws -> SyncAnswer {
+        let ids = try Self.identities(in: question)
+        return try read { reader in
+            var payload = ByteWriter(capacity: ids.count * (Redaction.signatureBytes + 1))
+            for id in ids {
+                let body = try Data.fetchOne(
+                    reader.db.cachedStatement(sql: "SELECT body FROM log WHERE origin = ? AND seq = ?"),
+                    arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
+                )
+                let redaction = body.flatMap { StoredContent([UInt8]($0))?.redaction }
+                let isSigned = redaction?.isSigned == true
+                payload.byte(isSigned ? 1 : 0)
+                if let redaction, isSigned { payload.raw(redaction.signature) }
+            }
+            return SyncAnswer(payload: payload.bytes)
+        }
+    }
+
+    /// At a branch: keeps the signatures that fit, and asks for the next ones.
+    func takeRedactions(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
+        let ids = try Self.identities(in: question)
+        let signatures = try answer.payload.withUnsafeBytes { bytes in
+            var reader = ByteReader(bytes)
+            let signatures = try ids.map { _ in
+                try reader.byte() == 0 ? nil : [UInt8](try reader.raw(Redaction.signatureBytes))
+            }
+            try reader.finish()
+            return signatures
+        }
+        let last = try withWriter { writer in
+            try writer.transaction {
+                var last: UInt64 = 0
+                for (id, signature) in zip(ids, signatures) {
+                    last = max(last, try writer.sign(id, with: signature))
+                }
+                return last
+            }
+        }
+        guard last > 0 else { return .goOn }
+        return try askForRedactions(after: last, ownSeq: withWriterState { $0.vector[$0.node.origin]?.seq ?? 0 })
+    }
+
+    private static func identities(in question: SyncQuestion) throws -> [ChangeSetID] {
+        do {
+            return try question.payload.withUnsafeBytes { bytes in
+                var reader = ByteReader(bytes)
+                var ids: [ChangeSetID] = []
+                for _ in 0..<(try reader.count(bytesEach: 2, max: idsMax)) {
+                    let number = try reader.varint()
+                    guard let origin = UInt32(exactly: number).flatMap(Origin.init(rawValue:)) else {
+                        throw MalformedBytes.outOfRange("an origin of \(number)", offset: reader.offset)
+                    }
+                    ids.append(ChangeSetID(origin: origin, seq: try reader.varint()))
+                }
+                try reader.finish()
+                return ids
+            }
+        } catch let failure as MalformedBytes {
+            throw Refusal(.invalidChange, "A question about erased rows cannot be read. \(failure)")
+        }
+    }
+}
+
+extension ReplicaWriter {
+    /// The change sets of this node's log whose remains are not signed, by position. Those of its own that head office
+    /// has by now are redacted first.
+    fileprivate func unsignedBodies(after position: UInt64, ownSeq: UInt64, max: Int) throws -> [ChangeSetID] {
+        let rows = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT log.position, origin, seq, body FROM unsignedBody JOIN log USING (position)
+                WHERE log.position > ? AND (origin <> ? OR seq <= ?) ORDER BY log.position LIMIT ?
+                """,
+            arguments: [Int64(clamping: position), node.origin.rawValue, Int64(clamping: ownSeq), max]
+        )
+        let decompressor = ZstdDecompressor()
+        return try rows.compactMap { row in
+            let position = UInt64(clamping: row[0] as Int64)
+            guard let body = row[3] as Data?, let origin = Origin(rawValue: row[1]) else { return nil }
+            if [UInt8](body).first != StoredContent.redactedFirstByte {
+                try redactLogRow(at: position, decompressor)
+                try note(.scrubDue, 1)
+            }
+            return ChangeSetID(origin: origin, seq: UInt64(clamping: row[2] as Int64))
+        }
+    }
+
+    /// Keeps head office's signature of what is left of a change set, if it is one.
+    ///
+    /// - Returns: The position of the change set here; 0 when it is not here.
+    fileprivate func sign(_ id: ChangeSetID, with signature: [UInt8]?) throws -> UInt64 {
+        let row = try Row.fetchOne(
+            db,
+            sql: "SELECT position, body FROM log WHERE origin = ? AND seq = ?",
+            arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
+        )
+        guard let row, let data = row[1] as Data?, let body = StoredContent([UInt8](data)),
+            let chain = body.redaction?.chain
+        else { return 0 }
+        let position = UInt64(clamping: row[0] as Int64)
+        guard let signature, let key = try organisationKey() else { return position }
+        let content = try body.content(ZstdDecompressor())
+        let statement = content.withUnsafeBytes { Redaction.statement(of: id, chain: chain, content: $0) }
+        // What does not fit is asked again by the next session.
+        guard key.hasSigned(statement, signature: signature) else { return position }
+        try db.execute(
+            sql: "UPDATE log SET body = ? WHERE position = ?",
+            arguments: [
+                Data(StoredContent.redacted(Array(body.stored), Redaction(chain: chain, signature: signature))),
+                Int64(clamping: position),
+            ]
+        )
+        try db.execute(sql: "DELETE FROM unsignedBody WHERE position = ?", arguments: [Int64(clamping: position)])
+        return position
+    }
+}
