@@ -8,8 +8,8 @@ import SyncProtocol
 struct JudgedChangeSet {
     let id: ChangeSetID
     let stamp: Stamp
-    /// Where it will stand in the log.
-    let position: UInt64
+    /// Where it stands, or will stand, in the log.
+    var position: UInt64
     let seen: SeenChangeSets
 }
 
@@ -125,7 +125,7 @@ final class ConflictJudge {
             rows[key] = ContestedRow([])
             for known in history { try add(known, to: key) }
         }
-        let seen = try row(key).writes.filter { judged.seen.contains($0.id, at: $0.position) }.map(\.position)
+        let seen = try row(key).writes.filter { try judged.seen.contains($0.id, at: $0.position) }.map(\.position)
         try add(
             ContestedWrite(
                 id: judged.id,
@@ -234,7 +234,7 @@ final class ConflictJudge {
         // A node has seen what it wrote itself.
         if stamp.origin == judged.id.origin || stamp == .zero { return true }
         guard let place = try place(of: stamp) else { return true }
-        return judged.seen.contains(place.id, at: place.position)
+        return try judged.seen.contains(place.id, at: place.position)
     }
 
     private func place(of stamp: Stamp) throws -> LogPlace? {

@@ -209,7 +209,7 @@ struct ContestedRow {
         }
         return writes.allSatisfy { write in
             switch write.operation {
-            case .birth, .update: true
+            case .birth, .update, .erase: true
             case .delete: isDecided(write) || resolved.contains(.deletion(write.id))
             case .restore: write.position == top.position || writes.contains { $0.saw(write) }
             }

@@ -1,8 +1,6 @@
 extension Format2 {
     /// What both sides remember of logs that a head office has lost, and of a branch's right to come back.
     static let refill = """
-        -- At a branch: the digest of the hub's log up to hubPosition.
-        ALTER TABLE log ADD COLUMN hubDigest INTEGER;
         CREATE INDEX logByHubPosition ON log(hubPosition) WHERE hubPosition IS NOT NULL;
         -- The most that a hub has ever said to hold of an origin of this node.
         ALTER TABLE localContact ADD COLUMN acceptedMost INTEGER NOT NULL DEFAULT 0;

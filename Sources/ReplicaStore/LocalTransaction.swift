@@ -197,8 +197,8 @@ package final class LocalTransaction {
             throw try merge.isErased(id.rawValue)
                 ? StoreFailure.erasedRow(table: table.name, id: id)
                 : merge.live.contains(id: id.rawValue)
-                ? StoreFailure.rowNotDeleted(table: table.name, id: id)
-                : StoreFailure.unknownRow(table: table.name, id: id)
+                    ? StoreFailure.rowNotDeleted(table: table.name, id: id)
+                    : StoreFailure.unknownRow(table: table.name, id: id)
         }
         try apply(RowChange(id: id, operation: .restore, columns: [], values: []), to: table, stamp: stamp())
     }

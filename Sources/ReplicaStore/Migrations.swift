@@ -140,10 +140,13 @@ enum Format2 {
             chain BLOB NOT NULL,
             digest INTEGER NOT NULL,
             hubPosition INTEGER,
+            -- At a branch: the digest of the hub's log up to hubPosition.
+            hubDigest INTEGER,
             timeMax INTEGER NOT NULL,
+            -- Last, so that a large one can be written in pieces.
             body BLOB
         );
-        INSERT INTO log SELECT log1.position, origin, seq, time, rows, chain, digest, hubPosition, timeMax, body
+        INSERT INTO log SELECT log1.position, origin, seq, time, rows, chain, digest, hubPosition, NULL, timeMax, body
         FROM logOfFormat1 AS log1
         JOIN (SELECT position, max(time) OVER (ORDER BY position) AS timeMax FROM logOfFormat1) AS running
             ON running.position = log1.position

@@ -133,7 +133,8 @@ extension Replica {
                             """,
                         arguments: [
                             own.acceptedSeq.map { Int64(clamping: $0) }, own.acceptedSeq.map { Int64(clamping: $0) },
-                            writer.node.origin.rawValue, writer.node.origin.rawValue, own.lastContact.map { Int64(clamping: $0) },
+                            writer.node.origin.rawValue, writer.node.origin.rawValue,
+                            own.lastContact.map { Int64(clamping: $0) },
                             own.skewMilliseconds, own.hubPosition.map { Int64(clamping: $0) },
                             own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },
                             own.comparison?.isEqual, own.comparison.map { Int64(clamping: $0.at.position) },

@@ -34,7 +34,7 @@ extension Replica {
     package func retryParked(_ number: Int64? = nil) throws -> Int? {
         try withWriter { writer in
             if number == nil, writer.parked.isEmpty { return 0 }
-            return try writer.transaction {
+            return try writer.transaction { () -> Int? in
                 var wanted: Set<RowKey>?
                 if let number {
                     let row = try Row.fetchOne(
@@ -48,7 +48,7 @@ extension Replica {
                 let applied = try writer.retryParked(wanted)
                 // The search index follows the log, and this is behind where it has come to.
                 for row in Set(applied) where row.table == TableDescription.customer.number {
-                    try index(row.id, writer)
+                    try indexForSearch(row.id, writer)
                 }
                 return applied.count
             }

@@ -169,7 +169,10 @@ extension Replica {
     /// Takes the answer to ``QuestionKind/refillVectors``.
     func takeVectors(_ answer: SyncAnswer) throws -> SyncStep {
         let (outcome, heads, end) = try reading(answer.payload) { reader throws(MalformedBytes) in
-            (try reader.refillOutcome(), try reader.vector(max: Self.vectorEntriesMax), try reader.prefixes(max: 1).first)
+            (
+                try reader.refillOutcome(), try reader.vector(max: Self.vectorEntriesMax),
+                try reader.prefixes(max: 1).first
+            )
         }
         try stop(at: outcome)
         var run = refillRun.withLock { $0 }
@@ -293,7 +296,8 @@ extension Replica {
         // What the hub will hold when it has taken the entries before.
         var held = run.held
         while let row = try rows.next(), isNext(row, offer.entries.count), offer.entries.count < Self.offerEntriesMax {
-            guard let origin = Origin(rawValue: row[1] as UInt32), let chain = ChangeChain(bytes: [UInt8](row[3] as Data)),
+            guard let origin = Origin(rawValue: row[1] as UInt32),
+                let chain = ChangeChain(bytes: [UInt8](row[3] as Data)),
                 let time = HybridTimestamp(packed: UInt64(bitPattern: row[4] as Int64))
             else { break }
             let id = ChangeSetID(origin: origin, seq: UInt64(bitPattern: row[2] as Int64))

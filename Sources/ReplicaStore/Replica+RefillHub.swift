@@ -97,7 +97,8 @@ extension Replica {
                 body: body,
                 schema: schema,
                 compressor: compressor,
-                decompressor: decompressor
+                decompressor: decompressor,
+                scratch: spool.directory
             )
         }
         // Decoded here, outside the writer's turn.
@@ -188,7 +189,8 @@ extension ReplicaWriter {
         guard node.role == .headOffice else { return }
         let isCursorKnown = try digest(at: hello.cursor.position) == hello.cursor.digest
         let isComplete = try hello.extras.keptPrefixes.allSatisfy { try resolve($0) != nil }
-        let wasOffered = try hello.extras.offered.map { try digest(at: $0.hubEnd.position) == $0.hubEnd.digest } ?? false
+        let wasOffered =
+            try hello.extras.offered.map { try digest(at: $0.hubEnd.position) == $0.hubEnd.digest } ?? false
         if isCursorKnown, isComplete || wasOffered {
             if isComplete, try hasContradictions(with: hello.node) {
                 try transaction {
@@ -260,7 +262,8 @@ extension ReplicaWriter {
             try checkRights(of: set)
             _ = try take(set, from: .refill)
         }
-        try db.cachedStatement(sql: "DELETE FROM refillPiece WHERE node = ?").execute(arguments: [Data(peer.node.bytes)])
+        try db.cachedStatement(sql: "DELETE FROM refillPiece WHERE node = ?").execute(arguments: [Data(peer.node.bytes)]
+        )
         return .all
     }
 

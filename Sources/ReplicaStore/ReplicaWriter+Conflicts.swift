@@ -30,8 +30,8 @@ extension ReplicaWriter {
             try merge.apply(write, row)
             return
         }
-        // A new row meets nothing.
-        guard write.operation != .birth else {
+        // A new row meets nothing, and an erasure leaves nothing to decide.
+        guard write.operation != .birth, write.operation != .erase else {
             try merge.apply(write, row)
             return
         }

@@ -20,7 +20,7 @@ extension ReplicaWriter {
         guard source == .child else { return }
         let id = set.reader.header.id
         let lookup = try timeLookup.get()
-        var floor = try lookup.timeMax(at: seen.position)
+        var floor = max(seen.timeMax, try lookup.timeMax(at: seen.position))
         for life in seen.lives + [ChangeSetID(origin: id.origin, seq: id.seq - 1)] {
             floor = max(floor, try lookup.time(of: life))
         }

@@ -99,7 +99,17 @@ extension ReplicaWriter {
         let header = logged.set.reader.header
         let stamp = Stamp(time: logged.set.time, origin: header.id.origin)
         let isSeen = try checkContext(of: logged.set, from: logged.source)
-        try take(row, of: table, stamp: stamp, header, isSeen)
+        var judged = judged(header.id, stamp: stamp, isSeen, from: logged.source)
+        judged?.position = try loggedPosition(of: header.id) ?? end.position
+        try take(row, of: table, stamp: stamp, header, judged)
+    }
+
+    private func loggedPosition(of id: ChangeSetID) throws -> UInt64? {
+        try Int64.fetchOne(
+            db,
+            sql: "SELECT position FROM log WHERE origin = ? AND seq = ?",
+            arguments: [id.origin.rawValue, Int64(clamping: id.seq)]
+        ).map { UInt64(clamping: $0) }
     }
 
     private func isParked(_ row: RowKey, in set: ChangeSetID) throws -> Bool {

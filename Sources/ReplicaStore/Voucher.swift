@@ -96,11 +96,11 @@ extension ReplicaWriter {
             sql: "SELECT name, keyHash, branchRow FROM registeredNode WHERE node = ?",
             arguments: [Data(hello.node.bytes)]
         )
-        guard let registered, let key = try OrganisationKey.read(db) ?? transaction({ try organisationKey() }) else {
-            return
-        }
+        guard let registered, let organisation = node.organisation,
+            let key = try OrganisationKey.read(db) ?? transaction({ try organisationKey() })
+        else { return }
         welcome.extras.voucher = try Voucher(
-            organisation: hello.organisation.bytes,
+            organisation: organisation,
             node: hello.node.bytes,
             keyHash: [UInt8](registered["keyHash"] as Data),
             origin: hello.origin,
@@ -112,7 +112,7 @@ extension ReplicaWriter {
     /// At head office: takes a node in again that it has forgotten, if it shows a voucher of head office's own.
     func readmit(_ hello: Hello) throws {
         guard node.role == .headOffice, let bytes = hello.extras.voucher, let key = try OrganisationKey.read(db),
-            let voucher = Voucher(bytes, signedBy: key), voucher.organisation == hello.organisation.bytes,
+            let voucher = Voucher(bytes, signedBy: key), voucher.organisation == node.organisation,
             voucher.node == hello.node.bytes, voucher.keyHash == Replica.hash(hello.key.bytes),
             voucher.origin == hello.origin
         else { return }

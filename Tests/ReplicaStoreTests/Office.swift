@@ -2,10 +2,11 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-@testable import ReplicaStore
 import SyncProtocol
 import Synchronization
 import TestKit
+
+@testable import ReplicaStore
 
 /// A node in a test: a real replica in a temporary directory, with clocks that the test moves.
 final class Office: Sendable {
@@ -77,9 +78,10 @@ final class Office: Sendable {
 
     private init(home: TemporaryDirectory, milliseconds: UInt64, origin: UInt32?) throws {
         self.home = home
-        let clock = ClockBox(milliseconds)
+        let clock = ClockBox()
+        if milliseconds > clock.trueMilliseconds { clock.pass(milliseconds - clock.trueMilliseconds) }
         self.clock = clock
-        replica = try Replica.open(home.path + "/node") { clock.milliseconds }
+        replica = try Replica.open(home.path + "/node", clock: NodeClock { clock.reading })
         guard let origin = origin.flatMap(Origin.init(rawValue:)) else { return }
         try replica.withWriter { writer in
             try writer.transaction {
@@ -251,7 +253,7 @@ final class Office: Sendable {
 }
 
 /// The clocks of a machine in a test.
-private final class ClockBox: Sendable {
+final class ClockBox: Sendable {
     private struct State {
         var trueMilliseconds: UInt64 = 1_800_000_000_000
         /// The wall clock minus the true time.

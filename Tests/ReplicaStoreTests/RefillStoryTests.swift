@@ -59,7 +59,8 @@ struct RefillStoryTests {
                 body: ChangeBody(isCompressed: bytes.first == Replica.zstdFirstByte, bytes: bytes),
                 schema: .current,
                 compressor: ZstdCompressor(),
-                decompressor: ZstdDecompressor()
+                decompressor: ZstdDecompressor(),
+                scratch: TemporaryDirectory().path
             )
             return try body(writer.checkContext(of: set, from: .refill))
         }

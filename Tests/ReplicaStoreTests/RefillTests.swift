@@ -2,10 +2,11 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-@testable import ReplicaStore
 import SyncProtocol
 import TestKit
 import Testing
+
+@testable import ReplicaStore
 
 /// Head office loses its disk, and its branches fill it again.
 @Suite("Head office put back to an older copy")

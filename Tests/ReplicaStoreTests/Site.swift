@@ -12,7 +12,7 @@ final class Site {
     private var opened: Replica?
     private(set) var schema: Schema
     private let home: TemporaryDirectory
-    let clock = ClockBox(1_800_000_000_000)
+    let clock = ClockBox()
 
     /// The replica; closed for good if opening it again has failed.
     var replica: Replica {
@@ -76,7 +76,7 @@ final class Site {
         directory = home.path + "/node"
         self.schema = schema
         let clock = self.clock
-        opened = try Replica.create(directory, node: node, schema: schema) { clock.milliseconds }
+        opened = try Replica.create(directory, node: node, schema: schema) { clock.reading.wallMilliseconds }
     }
 
     /// Opens a file of an earlier version.
@@ -89,7 +89,7 @@ final class Site {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         try Data(database).write(to: URL(fileURLWithPath: Replica.path(in: directory)))
         let clock = self.clock
-        opened = try Replica.open(directory, schema: schema) { clock.milliseconds }
+        opened = try Replica.open(directory, schema: schema) { clock.reading.wallMilliseconds }
     }
 
     /// Closes the replica, lets something happen while the node is down, and opens it again.
@@ -104,7 +104,9 @@ final class Site {
         try down(Replica.path(in: directory))
         self.schema = schema ?? self.schema
         let clock = self.clock
-        opened = try Replica.open(directory, schema: self.schema, busySeconds: busySeconds) { clock.milliseconds }
+        opened = try Replica.open(directory, schema: self.schema, busySeconds: busySeconds) {
+            clock.reading.wallMilliseconds
+        }
     }
 
     // MARK: Working

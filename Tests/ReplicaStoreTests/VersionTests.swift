@@ -58,9 +58,9 @@ struct VersionTests {
         let id = try a.add(["name": .text("مریم")])
         for _ in 0..<2 { for site in [a, b] { try site.sync(with: hub) } }
         // A's edit is the later one, and says nothing of the column that B writes.
-        b.clock.milliseconds += 4
+        b.clock.pass(4)
         try b.edit(id, ["loyalty": .text("نقره‌ای")])
-        a.clock.milliseconds += 5
+        a.clock.pass(5)
         try a.edit(id, ["name": .text("مریم رضایی")])
         try a.sync(with: hub)
         for site in [hub, a] { try site.reopen(with: .next) }
@@ -155,7 +155,7 @@ struct VersionTests {
             var waiting = [hub] + old
             for step in 0..<80 {
                 let site = all[random.below(all.count)]
-                site.clock.milliseconds += UInt64(random.below(30))
+                site.clock.pass(UInt64(random.below(30)))
                 if random.oneIn(4) {
                     try branches[random.below(branches.count)].sync(with: hub)
                 } else if step > 20, random.oneIn(15), let next = waiting.popLast() {
