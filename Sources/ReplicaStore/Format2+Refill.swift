@@ -57,7 +57,7 @@ extension Format2 {
             noticedAt INTEGER NOT NULL,
             PRIMARY KEY (node, origin, seq)
         ) WITHOUT ROWID;
-        CREATE TABLE voucher(
+        CREATE TABLE ownVoucher(
             one INTEGER PRIMARY KEY CHECK (one = 1),
             origin INTEGER NOT NULL,
             statement BLOB NOT NULL

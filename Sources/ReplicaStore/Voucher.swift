@@ -164,7 +164,7 @@ extension Replica {
     func addVoucher(to hello: inout Hello, _ writer: ReplicaWriter) throws {
         let statement = try Data.fetchOne(
             writer.db,
-            sql: "SELECT statement FROM voucher WHERE origin = ?",
+            sql: "SELECT statement FROM ownVoucher WHERE origin = ?",
             arguments: [writer.node.origin.rawValue]
         )
         hello.extras.holdsVoucher = statement != nil
@@ -179,7 +179,7 @@ extension Replica {
         try withWriter { writer in
             try writer.transaction {
                 try writer.db.execute(
-                    sql: "INSERT OR REPLACE INTO voucher VALUES (1, ?, ?)",
+                    sql: "INSERT OR REPLACE INTO ownVoucher VALUES (1, ?, ?)",
                     arguments: [writer.node.origin.rawValue, Data(statement)]
                 )
             }

@@ -53,7 +53,17 @@ struct RefillTests {
     private func visible(_ office: Office) throws -> [String] {
         var lines: [String] = []
         try DatabaseQueue(path: office.databasePath).read { db in
-            for table in Schema.current.tables {
+            // The list of conflicts is the same, but not under the same numbers: another life has made it.
+            for row in try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT tableName, ofRow, columnNames, lost, lostOrigin, lostSeq FROM conflict
+                    WHERE resolution = 'open' ORDER BY 1, 2, 3, 4, 5, 6
+                    """
+            ) {
+                lines.append("open " + row.databaseValues.map(\.description).joined(separator: "|"))
+            }
+            for table in Schema.current.tables where table != .conflict {
                 for place in [table.name, table.graveyard] {
                     let columns = table.columns.map(\.name.quotedForTest).joined(separator: ", ")
                     for row in try Row.fetchAll(db, sql: "SELECT \(columns) FROM \(place) ORDER BY id") {
