@@ -34,7 +34,7 @@ struct Migrations {
 
 /// The local tables that came with format 2, each by the concern that it serves.
 enum Format2 {
-    static let steps = [log, facts, refusals, stampings, receipts, imports]
+    static let steps = [log, facts, refusals, stampings, receipts, imports, lives]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.
     private static let refusals = """

@@ -8,6 +8,9 @@ import Synchronization
 /// The questions of a child. Raw values are permanent: they travel.
 enum QuestionKind: UInt16 {
     case placeholder = 0
+    case chains = 1
+    case newLife = 2
+    case alreadyHave = 3
     case receipt = 40
 }
 
@@ -33,6 +36,7 @@ extension Replica {
             noteWelcome,
             pinOrganisationKey,
             followHubClock,
+            renewLife,
             noteSoftwareTold,
             askForReceipt,
         ]
@@ -72,6 +76,9 @@ extension Replica {
     private func taken(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
         switch QuestionKind(rawValue: question.kind) {
         case .receipt: return try takeReceipt(answer)
+        case .chains: return try takenChains(answer, to: question)
+        case .newLife: return try takenNewLife(answer, to: question)
+        case .alreadyHave: return try takenAlreadyHave(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -83,6 +90,9 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
             case .receipt: return try self.answerReceipt(to: peer)
+            case .chains: return try self.answerChains(question, from: peer)
+            case .newLife: return try self.answerNewLife(question, from: peer)
+            case .alreadyHave: return try self.answerAlreadyHave(question, from: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -123,7 +123,8 @@ extension Replica {
         return touched.count
     }
 
-    private func index(_ id: Int64, _ writer: ReplicaWriter) throws {
+    /// Brings one customer's entry up to date, as part of the writer's transaction.
+    func index(_ id: Int64, _ writer: ReplicaWriter) throws {
         let db = writer.db
         try db.cachedStatement(sql: "DELETE FROM customerSearch WHERE rowid = ?").execute(arguments: [id])
         try db.cachedStatement(sql: "DELETE FROM customerSearchJoined WHERE rowid = ?").execute(arguments: [id])

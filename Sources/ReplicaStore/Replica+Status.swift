@@ -42,6 +42,7 @@ package struct ReplicaStatus: Sendable {
     /// The position up to which this node and its hub were last proved equal, and where they were found different.
     package let provedEqualAt: UInt64?
     package let divergedAt: UInt64?
+    package let lives: LifeState
     package let vector: [Progress]
     package let tables: [TableState]
     package let databaseBytes: Int
@@ -69,6 +70,8 @@ package struct RegisteredNodeState: Sendable {
     package let software: String?
     package let divergedAt: UInt64?
     package let provedEqualAt: UInt64?
+    /// Set when it was restored or copied.
+    package let fork: RegisteredFork?
     package let refusals: Int
     package let lastRefusal: String?
     package let bytesToday: (sent: Int, received: Int)
@@ -99,13 +102,17 @@ extension Replica {
                 )
             let hubPosition = contact.hubPosition ?? (state["hubPosition"] as Int64?).map { UInt64(clamping: $0) }
             let names = try Self.branchNames(db)
+            let lives = try LifeState.read(db)
             let vector = try Row.fetchAll(db, sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
             let roots = try DigestBuckets.tableRoots(db)
             return ReplicaStatus(
                 node: node,
                 end: end,
                 cursor: cursor,
-                ahead: (UInt64(clamping: (ahead?[0] as Int64?) ?? 0), (ahead?[1] as Int?) ?? 0),
+                ahead: (
+                    UInt64(clamping: (ahead?[0] as Int64?) ?? 0) + lives.waiting.changeSets,
+                    ((ahead?[1] as Int?) ?? 0) + lives.waiting.rows
+                ),
                 behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
                 unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
                 lastContact: contact.lastContact ?? (state["lastContact"] as Int64?).map { UInt64(clamping: $0) },
@@ -114,6 +121,7 @@ extension Replica {
                 isConnected: contact.isConnected,
                 provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                 divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
+                lives: lives,
                 vector: vector.compactMap { row in
                     Origin(rawValue: row[0]).map {
                         ReplicaStatus.Progress(origin: $0, node: names[$0], seq: UInt64(clamping: row[1] as Int64))
@@ -143,6 +151,7 @@ extension Replica {
                     FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
                     """
             )
+            let forks = try RegisteredFork.all(reader.db)
             return try rows.compactMap { row in
                 guard let id = UniqueID(bytes: [UInt8](row["node"] as Data)),
                     let origin = Origin(rawValue: row["origin"])
@@ -169,6 +178,7 @@ extension Replica {
                     software: row["software"],
                     divergedAt: (row["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
                     provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
+                    fork: forks[id],
                     refusals: row["refusals"],
                     lastRefusal: row["lastRefusal"],
                     bytesToday: try Self.traffic(reader.db, day: today, node: id, notes)

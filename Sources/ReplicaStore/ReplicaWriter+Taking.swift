@@ -28,6 +28,7 @@ extension ReplicaWriter {
                     )
                 }
             }
+            try checkClaims(of: set, peer)
             if try take(set, from: .child) {
                 taken.changeSets += 1
                 taken.rows += set.reader.rowCount
@@ -56,15 +57,14 @@ extension ReplicaWriter {
             let id: ChangeSetID
             if case .stub(let own) = entry {
                 id = own
-                try db.execute(
-                    sql: "UPDATE log SET hubPosition = ? WHERE origin = ? AND seq = ?",
-                    arguments: [Int64(clamping: position), Int64(own.origin.rawValue), Int64(clamping: own.seq)]
-                )
+                try noteHubPosition(position, of: own)
             } else if let set {
                 id = set.reader.header.id
                 if try take(set, from: .hub(position: position)) {
                     taken.changeSets += 1
                     taken.rows += set.reader.rowCount
+                } else {
+                    try noteHubPosition(position, of: id)
                 }
             } else {
                 continue
@@ -87,13 +87,22 @@ extension ReplicaWriter {
         return taken
     }
 
+    private func noteHubPosition(_ position: UInt64, of id: ChangeSetID) throws {
+        try db.cachedStatement(sql: "UPDATE log SET hubPosition = ? WHERE origin = ? AND seq = ?").execute(
+            arguments: [Int64(clamping: position), Int64(id.origin.rawValue), Int64(clamping: id.seq)]
+        )
+    }
+
     /// Merges and logs one change set, unless it is held already.
     ///
     /// Everything that decides about a change set is called from here, in this order; each concern has its file.
     func take(_ set: IncomingChangeSet, from source: ChangeSource) throws -> Bool {
         let header = set.reader.header
         let last = vector[header.id.origin]
-        if let last, header.id.seq <= last.seq { return false }
+        if let last, header.id.seq <= last.seq {
+            try checkIsSame(set, from: source)
+            return false
+        }
         guard header.id.seq == (last?.seq ?? 0) + 1 else {
             throw Refusal(
                 .invalidChange,
@@ -103,10 +112,12 @@ extension ReplicaWriter {
         let chain = last?.chain ?? .empty
         guard header.previousChain == chain.prefix else {
             throw Refusal(
-                .forked,
+                source == .child ? .forked : .invalidChange,
                 "Change set \(header.id) does not continue the history of its origin that is known here."
             )
         }
+        let next = chain.appending(content: set.content)
+        try checkFirstIdentity(of: set, chain: next)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
@@ -119,10 +130,11 @@ extension ReplicaWriter {
             header.id,
             time: set.time,
             rows: set.reader.rowCount,
-            chain: chain.appending(content: set.content),
+            chain: next,
             hubPosition: source.position,
             body: set.body
         )
+        try noteFirstIdentity(header.id, header.extensions)
         return true
     }
 

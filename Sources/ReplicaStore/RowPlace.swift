@@ -104,6 +104,11 @@ final class RowPlace {
         )
         copy.bind(1, id)
         try copy.run()
+        try remove(id: id)
+    }
+
+    /// Takes a row away, if it is here.
+    func remove(id: Int64) throws {
         let delete = try deleteRow.get()
         delete.bind(1, id)
         try delete.run()

@@ -352,6 +352,8 @@ struct Words: Sendable {
             "\(table) \(id(row)) حذف شده است. پیش از تغییر آن را بازگردانید."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
+        case .isBackup(let directory, _):
+            "فایل \(directory) پشتیبان است و نباید همین‌گونه به کار رود. آن را جای دیگری بگذارید و peyvand restore FILE را اجرا کنید."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
         default: failure.description
         }

@@ -42,7 +42,7 @@ enum NodeRequests {
         ShowCustomer.self, FindCustomers.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
         ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, Enroll.self, SyncNow.self,
-        ShowReceipt.self,
+        ShowReceipt.self, MakeBackup.self, FormerNumber.self,
     ]
 
     /// The request of a name; nil when this version knows none.
