@@ -95,6 +95,7 @@ extension ReplicaWriter {
             operation = after.isAlive ? .update : .delete
         }
         // Other programs need not know when a row was made.
+        if operation == .birth { try reserve(id) }
         if operation == .birth, after.values[createdAtColumn].isNull {
             after.values[createdAtColumn] = .integer(Int64(clamping: stamp.time.milliseconds))
             after.corrected.formUnion(ColumnMask(column: createdAtColumn))

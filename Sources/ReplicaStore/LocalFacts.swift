@@ -8,8 +8,9 @@ enum LocalFact: String {
     /// At a branch: head office's time, in milliseconds, when the machine was started, as a session has measured;
     /// and which start that was.
     case hubMillisecondsAtBoot, measuredBoot
-    /// At a branch: its work was refused for its time, which may not be corrected any more. It must go on under
-    /// a new number.
+    /// At head office: when the backup was verified that ``safePosition`` is about, in milliseconds since 1970.
+    case safeAt
+    /// This node takes a new life at its next contact; why, as ``RenewalReason``.
     case mustRenew
     /// At a branch: the name and version of the program that head office has heard of, as a number.
     case softwareTold
@@ -30,6 +31,16 @@ enum LocalFact: String {
     case damagedAtHub
     /// Since when this node looks at all its rows now and then.
     case selfCheckBegan
+    /// At head office: the next origin number is at least this.
+    case nextOrigin
+    /// New rows get numbers above this one: lower ones may have been given out by another copy of this file.
+    case rowCounterFloor
+    /// Numbers of new rows are reserved up to this one; see ``Fence``.
+    case rowCounterReserved
+    /// How often this file was opened to be written; see ``Fence``.
+    case openings
+    /// This file is a backup, made then, in milliseconds since 1970, and may not be used as it is.
+    case backupMadeAt
 }
 
 extension ReplicaWriter {

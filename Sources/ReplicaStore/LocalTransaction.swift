@@ -78,6 +78,7 @@ package final class LocalTransaction {
             try check(row[number], for: table.columns[number], of: table)
         }
         let id = try identifier(wanted, of: table)
+        try writer.reserve(id)
         let stamp = try stamp()
         if row[1].isNull { row[1] = .integer(Int64(clamping: writer.now)) }
         row.removeFirst()

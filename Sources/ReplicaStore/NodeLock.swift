@@ -25,4 +25,7 @@ final class NodeLock: Sendable {
     }
 
     deinit { close(descriptor) }
+
+    /// Lets go of it before it is forgotten.
+    func release() { flock(descriptor, LOCK_UN) }
 }

@@ -12,6 +12,9 @@ enum QuestionKind: UInt16 {
     case refillVectors = 11
     case refillOffer = 12
     case refillPiece = 13
+    case chains = 1
+    case newLife = 2
+    case alreadyHave = 3
     case receipt = 40
     /// Equality: see `Comparison`.
     case bucketSums = 30
@@ -43,6 +46,7 @@ extension Replica {
             noteWelcome,
             pinOrganisationKey,
             followHubClock,
+            renewLife,
             noteSoftwareTold,
             keepVoucher,
             refill,
@@ -92,6 +96,9 @@ extension Replica {
         case .refillPiece: return try takePiece(answer, to: question)
         case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
         case .redactionSignatures: return try takeRedactions(answer, to: question)
+        case .chains: return try takenChains(answer, to: question)
+        case .newLife: return try takenNewLife(answer, to: question)
+        case .alreadyHave: return try takenAlreadyHave(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -108,6 +115,9 @@ extension Replica {
                 return try self.answerRefill(kind, question.payload, from: peer)
             case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)
             case .redactionSignatures: return try self.answerRedactions(question)
+            case .chains: return try self.answerChains(question, from: peer)
+            case .newLife: return try self.answerNewLife(question, from: peer)
+            case .alreadyHave: return try self.answerAlreadyHave(question, from: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -43,6 +43,8 @@ struct ContactNotes {
     var own = Own()
     /// What each child said of its tables when it came, by origin.
     var schemas: [Origin: (schema: UInt32?, parked: UInt64)] = [:]
+    /// At a hub: how far each life has acknowledged the log.
+    var acknowledgedByLife: [Origin: LogPrefix] = [:]
     private(set) var children: [UniqueID: Child] = [:]
     /// By the origin of a child that had to go back in this node's log: what it holds all the same.
     var held: [Origin: [Origin: UInt64]] = [:]
@@ -56,12 +58,18 @@ struct ContactNotes {
 extension Replica {
     /// Notes what a session learned; written down when tables were compared, and when the session ends.
     package func record(_ fact: SyncFact, of peer: SyncPeer) throws(SyncStoreFailure) {
+        if case .lifeRefused = fact {
+            return try throwingStoreFailure {
+                try self.withWriter { writer in try writer.transaction { try writer.mustRenew(.refused) } }
+            }
+        }
         let now = wallClock()
         let mustSave = contacts.withLock { notes in
             notes[peer.node].lastContact = now
             switch fact {
             case .childAcknowledged(let prefix):
                 notes[peer.node].acknowledged = prefix
+                notes.acknowledgedByLife[peer.origin] = prefix
                 return false
             case .hubAccepted(let seq, _):
                 notes.own.acceptedSeq = seq
@@ -82,6 +90,8 @@ extension Replica {
             case .forgotten:
                 notes.own.isForgotten = true
                 return false
+            case .lifeRefused:
+                return false
             case .ended:
                 notes[peer.node].isConnected = false
                 notes.own.isConnected = false
@@ -101,13 +111,14 @@ extension Replica {
             case .ended(nil), .compared: true
             default: false
             }
-        try throwingStoreFailure { try self.saveContact(with: peer.node, forgettingRefusal: isGood) }
+        try throwingStoreFailure { try self.saveContact(with: peer, forgettingRefusal: isGood) }
     }
 
-    private func saveContact(with node: UniqueID, forgettingRefusal isGood: Bool) throws {
-        let (own, child) = contacts.withLock { notes in
+    private func saveContact(with peer: SyncPeer, forgettingRefusal isGood: Bool) throws {
+        let node = peer.node
+        let (own, child, acknowledged) = contacts.withLock { notes in
             defer { notes[node].unsaved = (0, 0) }
-            return (notes.own, notes[node])
+            return (notes.own, notes[node], notes.acknowledgedByLife[peer.origin])
         }
         let day = Int64(wallClock() / 86_400_000)
         try withWriter { writer in
@@ -141,6 +152,16 @@ extension Replica {
                         ]
                     )
                 } else {
+                    try writer.db.execute(
+                        sql: """
+                            UPDATE registeredLife SET acknowledgedPosition = max(acknowledgedPosition, ?),
+                                lastContact = ? WHERE origin = ?
+                            """,
+                        arguments: [
+                            Int64(clamping: acknowledged?.position ?? 0), child.lastContact.map { Int64(clamping: $0) },
+                            peer.origin.rawValue,
+                        ]
+                    )
                     try writer.db.execute(
                         sql: """
                             UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),

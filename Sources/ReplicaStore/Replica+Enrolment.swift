@@ -217,10 +217,13 @@ extension Replica {
                 )
             )
         }
-        let number = try writer.greatestOrigin() + 1
-        guard let origin = Origin(rawValue: UInt32(clamping: number)) else {
-            return .failure(Refusal(.busy, "Head office has given away all its origin numbers."))
+        let origin: Origin
+        do {
+            origin = try writer.nextOrigin()
+        } catch let refusal as Refusal {
+            return .failure(refusal)
         }
+        let number = Int64(origin.rawValue)
         let row = try transaction.insert(
             "branch",
             ["name": .text(name), "origin": .integer(number), "active": .integer(1)]
@@ -234,6 +237,13 @@ extension Replica {
             arguments: [
                 Data(join.node.bytes), name, number, Data(hash(join.nodeKey.bytes)), row.rawValue,
                 Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
+            ]
+        )
+        try db.execute(
+            sql: "INSERT INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?, ?, ?, ?)",
+            arguments: [
+                number, Data(join.node.bytes), Int64(clamping: writer.wallClock()),
+                Int64(clamping: writer.wallClock()),
             ]
         )
         try db.execute(

@@ -166,13 +166,15 @@ extension Replica {
                 sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?",
                 arguments: [node.origin.rawValue, Int64(clamping: confirmed?.statement.seq ?? 0)]
             )
+            // Work of a former life exists here only, too, until it is issued again.
+            let waiting = try LifeState.read(db).waiting
             return BranchReceipt(
                 node: node.name,
                 origin: node.origin,
                 confirmed: confirmed,
                 ahead: BranchReceipt.Ahead(
-                    changeSets: ahead?[0] ?? 0,
-                    rows: ahead?[1] ?? 0,
+                    changeSets: (ahead?[0] ?? 0) + Int(clamping: waiting.changeSets),
+                    rows: (ahead?[1] ?? 0) + waiting.rows,
                     unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0
                 ),
                 hasForeignKey: try LocalFact.read(.receiptHasForeignKey, db) != nil

@@ -52,6 +52,7 @@ package struct ReplicaStatus: Sendable {
     package let divergedAt: UInt64?
     /// What this node and another hold with different content.
     package let contradictions: [Contradiction]
+    package let lives: LifeState
     package let vector: [Progress]
     package let tables: [TableState]
     package let databaseBytes: Int
@@ -90,6 +91,8 @@ package struct RegisteredNodeState: Sendable {
     package let software: String?
     package let divergedAt: UInt64?
     package let provedEqualAt: UInt64?
+    /// Set when it was restored or copied.
+    package let fork: RegisteredFork?
     package let refusals: Int
     package let lastRefusal: String?
     /// What it and head office hold with different content.
@@ -123,6 +126,7 @@ extension Replica {
                 )
             let hubPosition = contact.hubPosition ?? (state["hubPosition"] as Int64?).map { UInt64(clamping: $0) }
             let names = try Self.branchNames(db)
+            let lives = try LifeState.read(db)
             let vector = try Row.fetchAll(db, sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
             let roots = try DigestBuckets.tableRoots(db)
             let unapplied = try reader.unapplied()
@@ -131,7 +135,10 @@ extension Replica {
                 node: node,
                 end: end,
                 cursor: cursor,
-                ahead: (UInt64(clamping: (ahead?[0] as Int64?) ?? 0), (ahead?[1] as Int?) ?? 0),
+                ahead: (
+                    UInt64(clamping: (ahead?[0] as Int64?) ?? 0) + lives.waiting.changeSets,
+                    ((ahead?[1] as Int?) ?? 0) + lives.waiting.rows
+                ),
                 behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
                 unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
                 conflicts: try reader.openConflicts(),
@@ -146,6 +153,7 @@ extension Replica {
                 provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                 divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
                 contradictions: try Contradiction.all(db),
+                lives: lives,
                 vector: vector.compactMap { row in
                     Origin(rawValue: row[0]).map {
                         ReplicaStatus.Progress(origin: $0, node: names[$0], seq: UInt64(clamping: row[1] as Int64))
@@ -180,6 +188,7 @@ extension Replica {
                     """
             )
             let contradictions = try Contradiction.all(reader.db)
+            let forks = try RegisteredFork.all(reader.db)
             return try rows.compactMap { row in
                 guard let id = UniqueID(bytes: [UInt8](row["node"] as Data)),
                     let origin = Origin(rawValue: row["origin"])
@@ -206,6 +215,7 @@ extension Replica {
                     software: row["software"],
                     divergedAt: (row["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
                     provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
+                    fork: forks[id],
                     refusals: row["refusals"],
                     lastRefusal: row["lastRefusal"],
                     contradictions: contradictions.filter { $0.node == id },

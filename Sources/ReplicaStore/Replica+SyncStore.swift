@@ -59,15 +59,24 @@ extension Replica: SyncStore {
                     )
                 }
                 let accepted = writer.vector[hello.origin]
-                try Self.check(hello, writer)
-                let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
                 try self.checkSchema(hello.schemaVersion, of: "the branch")
+                if let proof = try self.check(hello, writer) {
+                    var welcome = self.welcome(hello, receivedAtMilliseconds, writer, id)
+                    welcome.mode = .consult
+                    welcome.extras.formerLife = proof
+                    let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
+                    welcome.extras.isClockTrusted =
+                        try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
+                    return welcome
+                }
+                let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
                     && self.isComparable(peerSchema: hello.schemaVersion, peerParked: hello.parked, writer)
                 let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 self.contacts.withLock {
                     $0.schemas[hello.origin] = (hello.schemaVersion, hello.parked)
+                    $0.acknowledgedByLife[hello.origin] = hello.cursor
                     $0[hello.node].claimedSeq = hello.ownSeq
                     $0[hello.node].parked = hello.parked
                     $0[hello.node].conflicts = hello.conflicts
@@ -78,17 +87,13 @@ extension Replica: SyncStore {
                     $0[hello.node].isConnected = true
                     $0[hello.node].skewMilliseconds = skew
                 }
-                var welcome = Welcome(
-                    schemaVersion: UInt32(self.schema.version),
-                    node: id,
-                    origin: node.origin,
-                    acceptedSeq: accepted?.seq ?? 0,
-                    acceptedChain: accepted?.chain.prefix ?? ChangeChain.empty.prefix,
-                    end: writer.end,
-                    receivedAtMilliseconds: receivedAtMilliseconds,
-                    sentAtMilliseconds: self.wallClock(),
-                    root: isEqualKnowledge ? DatabaseRoot(try writer.databaseRoot()) : nil
-                )
+                var welcome = self.welcome(hello, receivedAtMilliseconds, writer, id)
+                if isEqualKnowledge {
+                    welcome.root = DatabaseRoot(try writer.databaseRoot())
+                } else if let accepted {
+                    let last = ChangeSetID(origin: hello.origin, seq: accepted.seq)
+                    welcome.extras.acceptedTime = try writer.time(of: last)
+                }
                 if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
                 welcome.extras.isClockTrusted =
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
@@ -99,64 +104,43 @@ extension Replica: SyncStore {
         }
     }
 
-    /// Whether a child may come in.
-    private static func check(_ hello: Hello, _ writer: ReplicaWriter) throws {
-        func registration() throws -> Row? {
-            try Row.fetchOne(
-                writer.db,
-                sql: "SELECT name, origin, keyHash, acknowledgedPosition FROM registeredNode WHERE node = ?",
-                arguments: [Data(hello.node.bytes)]
-            )
-        }
-        var registered = try registration()
-        if registered == nil, hello.extras.voucher != nil {
-            try writer.readmit(hello)
-            registered = try registration()
-        }
-        guard let registered, [UInt8](registered["keyHash"] as Data) == hash(hello.key.bytes),
-            registered["origin"] as UInt32 == hello.origin.rawValue
-        else {
-            throw Refusal(
-                .unknownNode,
-                "Head office does not know this node. Enrol it (`peyvand enroll NAME`), then join."
-            )
-        }
+    private func welcome(
+        _ hello: Hello,
+        _ receivedAtMilliseconds: UInt64,
+        _ writer: ReplicaWriter,
+        _ id: UniqueID
+    ) -> Welcome {
         let accepted = writer.vector[hello.origin]
-        let restored =
-            "This node was restored from an older copy, or another copy of it has been here: it shows %. "
-            + "Nothing was exchanged, and nothing is lost; enrol a new node and bring its work over."
-        if hello.ownSeq < accepted?.seq ?? 0 {
-            throw Refusal(
-                .forked,
-                restored.replacingOccurrences(
-                    of: "%",
-                    with: "\(hello.ownSeq) change sets, head office holds \(accepted?.seq ?? 0) of it"
-                )
-            )
-        }
-        if let accepted, hello.ownSeq == accepted.seq, hello.ownChain != accepted.chain.prefix {
-            throw Refusal(
-                .forked,
-                restored.replacingOccurrences(of: "%", with: "another history up to \(accepted.seq)")
-            )
-        }
-        // This head office has lost what the node has taken: what was acknowledged here says nothing then.
-        guard try writer.digest(at: hello.cursor.position) == hello.cursor.digest else { return }
-        let acknowledged: Int64 = registered["acknowledgedPosition"]
-        if Int64(clamping: hello.cursor.position) < acknowledged,
-            try !writer.hasFallenBack(hello, from: UInt64(clamping: acknowledged))
-        {
-            throw Refusal(
-                .forked,
-                restored.replacingOccurrences(
-                    of: "%",
-                    with: "position \(hello.cursor.position), it has acknowledged \(acknowledged)"
-                )
-            )
-        }
+        return Welcome(
+            schemaVersion: UInt32(schema.version),
+            node: id,
+            origin: writer.node.origin,
+            acceptedSeq: accepted?.seq ?? 0,
+            acceptedChain: accepted?.chain.prefix ?? ChangeChain.empty.prefix,
+            end: writer.end,
+            receivedAtMilliseconds: receivedAtMilliseconds,
+            sentAtMilliseconds: wallClock(),
+            root: nil
+        )
     }
 
-    /// The first step of every session: is it our hub, and is this node still the one that it knows?
+    /// Whether a child may come in.
+    ///
+    /// - Returns: What proves that it is a former life, which may only consult; nil when nothing does.
+    private func check(_ hello: Hello, _ writer: ReplicaWriter) throws -> String? {
+        try writer.readmitIfForgotten(hello)
+        let life = try writer.life(of: hello)
+        let told = contacts.withLock { $0.acknowledgedByLife[hello.origin]?.position } ?? 0
+        let acknowledged = max(told, life.acknowledgedPosition)
+        if let proof = try writer.formerLifeProof(hello, acknowledged: acknowledged) { return proof }
+        if !life.hasBegun {
+            try writer.transaction { try writer.begin(life, hello, LocalTransaction(writer, arena: FieldArena())) }
+            contacts.withLock { $0[hello.node].acknowledged = nil }
+        }
+        return nil
+    }
+
+    /// The first step of every session: is it our hub?
     func noteWelcome(_ occasion: ConsultationOccasion) throws -> SyncStep {
         guard case .welcomed(let welcome, let clock) = occasion else { return .goOn }
         try checkSchema(welcome.schemaVersion, of: "head office")
@@ -168,15 +152,12 @@ extension Replica: SyncStore {
                     "Another node answers at \(node.hub?.address ?? "") than the head office that was joined."
                 )
             }
-            let own = writer.vector[node.origin]?.seq ?? 0
-            let chain = try writer.chain(of: ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq))
-            guard welcome.acceptedSeq <= own, chain?.prefix == welcome.acceptedChain else {
-                throw Refusal(
-                    .forked,
-                    "Head office holds \(welcome.acceptedSeq) change sets of this node that are not the ones "
-                        + "here (\(own)): this directory is an older copy, or another copy has been in use. "
-                        + "Nothing was exchanged."
-                )
+            if node.hub?.origin != welcome.origin {
+                try writer.transaction {
+                    var node = writer.node
+                    node.hub?.origin = welcome.origin
+                    try writer.updateNode(node)
+                }
             }
             self.contacts.withLock {
                 $0.own.schema = welcome.schemaVersion

@@ -34,7 +34,7 @@ extension Replica {
             let total = try schema.tables.reduce(0) { $0 + (try reader.count($1)) }
             var done = 0
             return try schema.tables.map { table in
-                try verify(table, organisation, reader.db) {
+                try Self.verify(table, organisation, reader.db) {
                     done += 1
                     if done % 1000 == 0 { progress(done, total) }
                 }
@@ -42,7 +42,7 @@ extension Replica {
         }
     }
 
-    private func verify(
+    static func verify(
         _ table: TableDescription,
         _ organisation: [UInt8],
         _ db: Database,
@@ -67,7 +67,7 @@ extension Replica {
         )
     }
 
-    private func suspects(in buckets: Set<Int>, of table: TableDescription, _ db: Database) throws -> [RowID] {
+    private static func suspects(in buckets: Set<Int>, of table: TableDescription, _ db: Database) throws -> [RowID] {
         guard !buckets.isEmpty else { return [] }
         var found: [RowID] = []
         let identifiers = try Int64.fetchCursor(db, sql: "SELECT id FROM \(table.name) ORDER BY id")

@@ -43,6 +43,8 @@ package final class Replica: Sendable {
     let comparisonWish = Mutex(ComparisonWish.none)
     let comparison = Mutex<Comparison?>(nil)
     let lastRepaired = Mutex(0)
+    /// Where this branch looks for the end of what it and its hub have in common.
+    let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
     package static let format = 2
@@ -149,8 +151,21 @@ package final class Replica: Sendable {
                 try migrator.check(db)
                 try migrator.migrate(db: db)
                 guard let node = try LocalNode.read(db) else { throw StoreFailure.noNode(directory: directory) }
-                let writer = try ReplicaWriter(db, schema: schema, node: node, nodeClock: clock)
+                if let time = try LocalFact.read(.backupMadeAt, db) {
+                    throw StoreFailure.isBackup(directory: directory, madeAt: UInt64(clamping: time))
+                }
+                let fence = Fence(directory: directory)
+                let finding = fence.compare(openings: try LocalFact.read(.openings, db))
+                let writer = try ReplicaWriter(db, schema: schema, node: node, fence: fence, nodeClock: clock)
                 try writer.catchUpWithSchema()
+                if finding == .broken { try writer.transaction { try writer.fenceIsBroken() } }
+                if node.role == .headOffice, let reason = try writer.fact(.mustRenew) {
+                    try writer.transaction {
+                        try writer.beginNewLifeOfHeadOffice(
+                            reason: (RenewalReason(rawValue: reason) ?? .fence).sentence
+                        )
+                    }
+                }
                 return writer
             }
             openWriter = writer
@@ -176,11 +191,7 @@ package final class Replica: Sendable {
             throw StoreFailure.database("The replica could not be put at \(path). Check the directory.")
         }
         // A power cut must not take the name back.
-        let directory = Glibc.open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY)
-        if directory >= 0 {
-            fsync(directory)
-            Glibc.close(directory)
-        }
+        syncDirectory(of: path)
     }
 
     /// How this node's own connections work.
@@ -266,6 +277,7 @@ package final class Replica: Sendable {
             sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil)
         }
         try pool.close()
+        lock.release()
     }
 
     private var writer: ReplicaWriter {

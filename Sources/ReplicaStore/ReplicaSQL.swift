@@ -162,7 +162,9 @@ enum ReplicaSQL {
             let bits = RowID.counterBits
             let range = "id > localNode.origin << \(bits) AND id < (localNode.origin + 1) << \(bits)"
             return """
-                max(coalesce((SELECT max(id) FROM \(table.name) WHERE \(range)), localNode.origin << \(bits)),
+                max((localNode.origin << \(bits)) + coalesce(
+                        (SELECT value FROM localFact WHERE name = '\(LocalFact.rowCounterFloor.rawValue)'), 0),
+                    coalesce((SELECT max(id) FROM \(table.name) WHERE \(range)), 0),
                     coalesce((SELECT max(id) FROM \(table.graveyard) WHERE \(range)), 0)) + 1 AS \(table.name)
                 """
         }

@@ -21,6 +21,7 @@ extension ReplicaWriter {
                 )
             }
             try checkRights(of: set)
+            try checkClaims(of: set, peer)
             if try take(set, from: .child) {
                 taken.changeSets += 1
                 taken.rows += set.reader.rowCount
@@ -106,7 +107,10 @@ extension ReplicaWriter {
     func take(_ set: IncomingChangeSet, from source: ChangeSource) throws -> Bool {
         let header = set.reader.header
         let last = vector[header.id.origin]
-        if let last, header.id.seq <= last.seq { return false }
+        if let last, header.id.seq <= last.seq {
+            try checkIsSame(set, from: source)
+            return false
+        }
         guard header.id.seq == (last?.seq ?? 0) + 1 else {
             throw Refusal(
                 .invalidChange,
@@ -116,11 +120,13 @@ extension ReplicaWriter {
         let chain = last?.chain ?? .empty
         guard header.previousChain == chain.prefix else {
             throw Refusal(
-                .forked,
+                source == .child ? .forked : .invalidChange,
                 "Change set \(header.id) does not continue the history of its origin that is known here."
             )
         }
         try checkErasures(in: set, from: source)
+        let next = try provedChain(of: set, after: chain)
+        try checkFirstIdentity(of: set, chain: next)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)
@@ -135,7 +141,6 @@ extension ReplicaWriter {
                 }
             }
         }
-        let next = try provedChain(of: set, after: chain)
         let kept = try withoutErased(set, chain: next)
         try append(
             header.id,
@@ -146,6 +151,7 @@ extension ReplicaWriter {
             body: kept.map { .bytes($0.body) } ?? set.body
         )
         if kept != nil { try noteUnsigned(position: end.position) }
+        try noteFirstIdentity(header.id, header.extensions)
         return true
     }
 

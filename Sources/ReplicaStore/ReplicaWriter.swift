@@ -13,6 +13,7 @@ final class ReplicaWriter {
     let db: Database
     let schema: Schema
     let nodeClock: NodeClock
+    let fence: Fence
     private(set) var node: LocalNode
     private(set) var clock = HybridLogicalClock()
     /// The end of this node's own log.
@@ -62,8 +63,9 @@ final class ReplicaWriter {
     private let saveState: RawStatement
     private let hasPending: RawStatement
 
-    init(_ db: Database, schema: Schema, node: LocalNode, nodeClock: NodeClock) throws {
+    init(_ db: Database, schema: Schema, node: LocalNode, fence: Fence, nodeClock: NodeClock) throws {
         self.db = db
+        self.fence = fence
         self.schema = schema
         self.node = node
         self.nodeClock = nodeClock
@@ -98,15 +100,7 @@ final class ReplicaWriter {
             position: UInt64(bitPattern: state[1] as Int64),
             digest: UInt64(bitPattern: state[2] as Int64)
         )
-        (end, timeMax) = (.empty, .zero)
-        let last = try Row.fetchOne(
-            db,
-            sql: "SELECT position, digest, timeMax FROM log ORDER BY position DESC LIMIT 1"
-        )
-        if let last {
-            end = LogPrefix(stored: last[0], last[1])
-            timeMax = HybridTimestamp(packed: UInt64(bitPattern: last[2] as Int64)) ?? .zero
-        }
+        try readEnd()
         try loadHubTime()
         vector = [:]
         for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
@@ -116,6 +110,18 @@ final class ReplicaWriter {
         }
         keptNumberings = try KeptNumbering.uncovered(db)
         parked = try ParkedRows.read(db)
+    }
+
+    private func readEnd() throws {
+        (end, timeMax) = (.empty, .zero)
+        let last = try Row.fetchOne(
+            db,
+            sql: "SELECT position, digest, timeMax FROM log ORDER BY position DESC LIMIT 1"
+        )
+        if let last {
+            end = LogPrefix(stored: last[0], last[1])
+            timeMax = HybridTimestamp(packed: UInt64(bitPattern: last[2] as Int64)) ?? .zero
+        }
     }
 
     // MARK: Transactions
@@ -146,11 +152,13 @@ final class ReplicaWriter {
                 try listConflicts()
                 try completeErasures()
                 try digests.flush()
+                if fence.mustCount { try note(.openings, fence.count()) }
                 saveState.bind(1, clock.latest.packed)
                 saveState.bind(2, cursor.position)
                 saveState.bind(3, cursor.digest)
                 try saveState.run()
                 try db.execute(sql: "COMMIT")
+                try? fence.wasCommitted()
                 return result
             } catch {
                 // SQLite has rolled back by itself after some errors.
@@ -242,38 +250,60 @@ final class ReplicaWriter {
 
     /// Appends a change set of this node's own, made from what a transaction wrote.
     func appendOwn(_ draft: ChangeDraft, time: HybridTimestamp) throws {
+        try appendOwn(draft.tables, rows: draft.rowCount, schemaVersion: schema.version, time: time, context: context())
+    }
+
+    /// Appends a change set of this node's own.
+    func appendOwn(
+        _ tables: [TableChanges],
+        rows: Int,
+        schemaVersion: Int,
+        time: HybridTimestamp,
+        context: CausalContext,
+        extensions: ChangeSetExtensions = ChangeSetExtensions()
+    ) throws {
         let last = vector[node.origin]
         let chain = last?.chain ?? .empty
         let id = ChangeSetID(origin: node.origin, seq: (last?.seq ?? 0) + 1)
         let header = ChangeSetHeader(
             id: id,
-            schemaVersion: schema.version,
+            schemaVersion: schemaVersion,
             context: context,
-            previousChain: chain.prefix
+            previousChain: chain.prefix,
+            extensions: extensions
         )
         let content: [UInt8]
         do {
-            content = try ChangeSet(header: header, tables: draft.tables).content()
+            content = try ChangeSet(header: header, tables: tables).content()
         } catch {
             throw StoreFailure.changeSet(error)
         }
         let next = content.withUnsafeBytes { chain.appending(content: $0) }
-        try append(
-            id,
-            time: time,
-            rows: draft.rowCount,
-            chain: next,
-            hubPosition: nil,
-            body: compressed(content)
-        )
+        try append(id, time: time, rows: rows, chain: next, hubPosition: nil, body: compressed(content))
         try noteStamping(of: id)
         try judge?.noteOwn(
-            draft.tables,
+            tables,
             id,
             stamp: Stamp(time: time, origin: id.origin),
             position: end.position
         )
     }
+
+    /// Reads the end of the log again, after an origin's last change sets were taken out of it.
+    func logWasCut(_ origin: Origin, at last: (seq: UInt64, chain: ChangeChain)?) throws {
+        try readEnd()
+        vector[origin] = last
+        try db.execute(sql: "DELETE FROM versionVector WHERE origin = ?", arguments: [origin.rawValue])
+        if let last {
+            saveVector.bind(1, Int64(origin.rawValue))
+            saveVector.bind(2, last.seq)
+            saveVector.bind(3, blob: last.chain.bytes)
+            try saveVector.run()
+        }
+    }
+
+    /// Sets the clock back, when nothing in this replica bears a later time any more.
+    func setClock(back time: HybridTimestamp) { clock = HybridLogicalClock(latest: time) }
 
     /// Appends a change set that was verified and merged.
     func append(
@@ -335,11 +365,14 @@ final class ReplicaWriter {
         return frame.count < content.count ? frame : content
     }
 
-    /// What this node has seen: its hub's log up to the cursor, and what it had taken of logs that the hub has
-    /// lost; or, at head office, its own.
-    private var context: CausalContext {
+    /// What this node has seen: its former lives, its hub's log up to the cursor, and what it had taken of logs
+    /// that the hub has lost; or, at head office, its own.
+    private func context() throws -> CausalContext {
         let prefix = node.role == .headOffice ? end : cursor
-        return CausalContext(lives: [], hubs: (prefix == .empty ? [] : [prefix]) + keptNumberings.map(\.end))
+        return CausalContext(
+            lives: try formerLives(),
+            hubs: (prefix == .empty ? [] : [prefix]) + keptNumberings.map(\.end)
+        )
     }
 
     // MARK: Other programs

@@ -29,6 +29,8 @@ package enum StoreFailure: Error, Sendable {
     case headOfficeMakes(table: String, open: [String])
     case damagedRow(table: String, id: Int64, reason: String)
     case damagedLog(position: UInt64, reason: String)
+    /// The file is a backup that was put in the place of a replica by hand.
+    case isBackup(directory: String, madeAt: UInt64)
     case newerReplica(file: Int, software: Int)
     case newerSchema(file: Int, software: Int)
     case changeSet(ChangeSetFailure)
@@ -82,6 +84,9 @@ extension StoreFailure: CustomStringConvertible {
                 + "Check the disk, and compare with head office."
         case .damagedLog(let position, let reason):
             "The log is damaged at position \(position). \(reason) Check the disk, and restore a backup."
+        case .isBackup(let directory, _):
+            "The replica in \(directory) is a backup, which may not be used as it is: this node may have gone on "
+                + "since. Move the file elsewhere and run `peyvand restore FILE`."
         case .newerReplica(let file, let software):
             "The replica has format \(file); this program knows formats up to \(software). "
                 + "Use the newer program that made it."

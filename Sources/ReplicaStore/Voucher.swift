@@ -110,7 +110,17 @@ extension ReplicaWriter {
     }
 
     /// At head office: takes a node in again that it has forgotten, if it shows a voucher of head office's own.
-    func readmit(_ hello: Hello) throws {
+    func readmitIfForgotten(_ hello: Hello) throws {
+        guard hello.extras.voucher != nil else { return }
+        let isKnown = try Bool.fetchOne(
+            db,
+            sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ?)",
+            arguments: [Data(hello.node.bytes)]
+        )
+        if isKnown != true { try readmit(hello) }
+    }
+
+    private func readmit(_ hello: Hello) throws {
         guard node.role == .headOffice, let bytes = hello.extras.voucher, let key = try OrganisationKey.read(db),
             let voucher = Voucher(bytes, signedBy: key), voucher.organisation == node.organisation,
             voucher.node == hello.node.bytes, voucher.keyHash == Replica.hash(hello.key.bytes),
@@ -138,6 +148,10 @@ extension ReplicaWriter {
                     voucher.origin.rawValue, Data(voucher.keyHash), voucher.branchRow,
                     Int64(clamping: wallClock()), String(hello.software.prefix(100)),
                 ]
+            )
+            try db.execute(
+                sql: "INSERT OR REPLACE INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?1, ?2, ?3, ?3)",
+                arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
             )
         }
     }

@@ -1,16 +1,17 @@
 import Causality
 
-// The canonical content of a change set, format 1. It is hashed and signed as it stands here, stored and
-// sent compressed. `v` is a LEB128 number, at most 10 bytes.
+// The canonical content of a change set. It is hashed and signed as it stands here, stored and sent
+// compressed. `v` is a LEB128 number, at most 10 bytes.
 //
 //   bytes  content
-//   1      format, 1
+//   1      format: 1, or 2 when there are extensions
 //   v      origin                                      } the identity
 //   v      seq                                         }
 //   v      schema version of the writer
 //   v      number of former lives in the context;      each: origin v, seq v, ascending
 //   v      number of hub prefixes in the context;      each: position v, digest 8
 //   8      first 8 bytes of the chain up to seq - 1
+//   v      only in format 2: number of extensions, at least 1; each: kind v, length v, bytes; ascending by kind
 //   v      number of table blocks, ascending by table number
 //
 // A table block:
@@ -33,10 +34,19 @@ import Causality
 //   ...    integers: zigzag v each (form 2: each minus the one before, the first minus 0)
 //   ...    texts, blobs: lengths v each, then the bytes of all of them
 //
+// Extensions, which any node keeps and passes on whether it knows their kind or not:
+//
+//   1      first identity of a change set that was issued again: origin v, seq v, chain 32
+//   2      rows that got another number then: count v; each: table v, former identifier v, present one v; ascending
+//
 // Identifiers, shapes and columns are written in one way only, so equal change sets have equal bytes.
 
 enum ContentFormat {
-    static let version: UInt8 = 1
+    static let plain: UInt8 = 1
+    static let extended: UInt8 = 2
+
+    /// Whether this program reads a format.
+    static func isKnown(_ format: UInt8) -> Bool { format == plain || format == extended }
     static let nullsFlag: UInt8 = 16
 
     enum Form: UInt8 {
@@ -54,7 +64,7 @@ extension ChangeSet {
     ///   set may be, ``ChangeSetFailure/mixedTypes(table:column:)`` when a column holds values of several types.
     package func content() throws(ChangeSetFailure) -> [UInt8] {
         var writer = ByteWriter(capacity: 1024)
-        writer.byte(ContentFormat.version)
+        writer.byte(header.extensions.isEmpty ? ContentFormat.plain : ContentFormat.extended)
         writer.varint(UInt64(header.id.origin.rawValue))
         writer.varint(header.id.seq)
         writer.varint(UInt64(header.schemaVersion))
@@ -69,6 +79,14 @@ extension ChangeSet {
             writer.fixed64(hub.digest)
         }
         writer.fixed64(header.previousChain)
+        if !header.extensions.isEmpty {
+            let extensions = header.extensions.sorted
+            writer.varint(UInt64(extensions.count))
+            for (kind, bytes) in extensions {
+                writer.varint(kind)
+                writer.sized(bytes)
+            }
+        }
         writer.varint(UInt64(tables.count))
         for table in tables.sorted(by: { $0.number < $1.number }) {
             let block = try table.block()

@@ -62,12 +62,21 @@ package struct ChangeSetHeader: Hashable, Sendable {
     package let context: CausalContext
     /// The first 8 bytes of the chain up to the change set before this one.
     package let previousChain: UInt64
+    /// What it says beside its rows.
+    package let extensions: ChangeSetExtensions
 
-    package init(id: ChangeSetID, schemaVersion: Int, context: CausalContext, previousChain: UInt64) {
+    package init(
+        id: ChangeSetID,
+        schemaVersion: Int,
+        context: CausalContext,
+        previousChain: UInt64,
+        extensions: ChangeSetExtensions = ChangeSetExtensions()
+    ) {
         self.id = id
         self.schemaVersion = schemaVersion
         self.context = context
         self.previousChain = previousChain
+        self.extensions = extensions
     }
 }
 

@@ -18,7 +18,7 @@ extension ChangeSetFailure: CustomStringConvertible {
         case .mixedTypes(let table, let column):
             "Column \(column) of table \(table) was given values of different types in one transaction."
         case .unknownFormat(let format):
-            "The change set has format \(format); this node reads format \(ContentFormat.version). "
+            "The change set has format \(format); this node reads formats up to \(ContentFormat.extended). "
                 + "Upgrade this node first."
         case .malformed(let error): "The change set is malformed. \(error)"
         case .inconsistent(let what): "The change set contradicts itself: \(what)."

@@ -20,26 +20,29 @@ package struct ChangeSetReader {
         var reader = ByteReader(content)
         do throws(MalformedBytes) {
             let format = try reader.byte()
-            guard format == ContentFormat.version else { throw .outOfRange("format", offset: 0) }
-            header = try Self.header(from: &reader)
+            guard ContentFormat.isKnown(format) else { throw .outOfRange("format", offset: 0) }
+            header = try Self.header(from: &reader, format)
             blocks = try Self.blocks(from: &reader)
             try reader.finish()
         } catch {
-            if let format = content.first, format != ContentFormat.version { throw .unknownFormat(format) }
+            if let format = content.first, !ContentFormat.isKnown(format) { throw .unknownFormat(format) }
             throw .malformed(error)
         }
         rowCount = blocks.reduce(0) { $0 + $1.rowCount }
     }
 
-    private static func header(from reader: inout ByteReader) throws(MalformedBytes) -> ChangeSetHeader {
-        let id = try changeSetID(from: &reader)
+    private static func header(
+        from reader: inout ByteReader,
+        _ format: UInt8
+    ) throws(MalformedBytes) -> ChangeSetHeader {
+        let id = try reader.changeSetID()
         let schemaVersion = try reader.varint()
         guard schemaVersion <= UInt64(Int32.max) else {
             throw .outOfRange("schema version", offset: reader.offset)
         }
         var lives: [ChangeSetID] = []
         for _ in 0..<(try reader.count(bytesEach: 2)) {
-            let life = try changeSetID(from: &reader)
+            let life = try reader.changeSetID()
             if let last = lives.last, life.origin <= last.origin {
                 throw .outOfRange("order of lives", offset: reader.offset)
             }
@@ -53,19 +56,24 @@ package struct ChangeSetReader {
             id: id,
             schemaVersion: Int(schemaVersion),
             context: CausalContext(lives: lives, hubs: hubs),
-            previousChain: try reader.fixed64()
+            previousChain: try reader.fixed64(),
+            extensions: format == ContentFormat.extended ? try extensions(from: &reader) : ChangeSetExtensions()
         )
     }
 
-    private static func changeSetID(from reader: inout ByteReader) throws(MalformedBytes) -> ChangeSetID {
-        let start = reader.offset
-        let number = try reader.varint()
-        guard number > 0, number <= UInt64(Origin.rawValueMax), let origin = Origin(rawValue: UInt32(number))
-        else { throw .outOfRange("origin", offset: start) }
-        let seq = try reader.varint()
-        // Stored as a signed integer.
-        guard seq > 0, seq <= UInt64(Int64.max) else { throw .outOfRange("seq", offset: start) }
-        return ChangeSetID(origin: origin, seq: seq)
+    private static func extensions(from reader: inout ByteReader) throws(MalformedBytes) -> ChangeSetExtensions {
+        var extensions = ChangeSetExtensions()
+        let count = try reader.count(bytesEach: 2, max: ChangeSetExtensions.countMax)
+        guard count > 0 else { throw .outOfRange("number of extensions", offset: reader.offset) }
+        var last: UInt64 = 0
+        for _ in 0..<count {
+            let kind = try reader.varint()
+            guard kind > last else { throw .outOfRange("kind of extension", offset: reader.offset) }
+            last = kind
+            extensions[kind] = [UInt8](try reader.sized())
+        }
+        try extensions.validate()
+        return extensions
     }
 
     private static func blocks(from reader: inout ByteReader) throws(MalformedBytes) -> [TableBlock] {

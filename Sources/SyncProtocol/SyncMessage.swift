@@ -322,6 +322,8 @@ package struct Refusal: Error, Hashable, Sendable {
         case busy, retryLater, invalidChange, internalFailure
         /// A change set bears a time that cannot be, or that it cannot have.
         case clockAhead, clockBehind
+        /// The child's work was issued again by another life of it, and is here already.
+        case alreadyHave
         /// A code of a newer peer.
         case other(UInt16)
     }
@@ -349,7 +351,7 @@ extension Refusal.Code {
         .unknownNode, .revoked, .wrongOrganisation, .protocolVersion, .forked, .unknownCursor,
         .invitationUnknown, .invitationUsed, .invitationExpired,
         .busy, .retryLater, .invalidChange, .internalFailure,
-        .clockAhead, .clockBehind,
+        .clockAhead, .clockBehind, .alreadyHave,
     ]
 
     /// Reads a number from the wire. Numbers this program does not know are kept.
@@ -357,6 +359,10 @@ extension Refusal.Code {
         let index = Int(number) - 1
         self = Self.known.indices.contains(index) ? Self.known[index] : .other(number)
     }
+
+    /// Whether a child that is told this in the middle of its work comes back at once with a new origin number,
+    /// and issues the work again under it: under the old one it can never be taken.
+    var endsLife: Bool { self == .forked || self == .alreadyHave }
 
     /// The number on the wire.
     package var number: UInt16 {
@@ -383,6 +389,7 @@ extension Refusal.Code: CustomStringConvertible {
         case .internalFailure: "internalFailure"
         case .clockAhead: "clockAhead"
         case .clockBehind: "clockBehind"
+        case .alreadyHave: "alreadyHave"
         case .other(let number): "other(\(number))"
         }
     }

@@ -365,6 +365,8 @@ private struct Stream: Hashable, Sendable {
     /// At a child: what is being asked, or decided; nothing is sent or accepted meanwhile. At a hub: a
     /// question that is being answered.
     var consultation: Consultation?
+    /// At a child: the store has taken an answer since it last said that the session goes on.
+    var wasAnswered = false
     /// At a child: the last occasion on which its store was asked for questions.
     var consulted: SyncOccasion?
     /// At a child: how the tables compared at the last end that was heard.
@@ -466,6 +468,9 @@ extension SyncSession {
         switch step {
         case .goOn:
             stream.consultation = nil
+            // The answer may have made the store write something of its own, which is sent before it leaves.
+            if stream.wasAnswered { stream.outgoing.logGrew() }
+            stream.wasAnswered = false
             return .goOn([])
         case .ask(let question):
             stream.consultation = .asked(question)
@@ -498,6 +503,7 @@ extension SyncSession {
                 return .end([], .unexpected(message.label, during: "streaming"))
             }
             stream.consultation = .deciding
+            stream.wasAnswered = true
             return .goOn([.takeAnswer(answer, to: question)])
         case (.hub, .appliedPosition(let prefix)):
             guard let done = stream.outgoing.acknowledge(.position(prefix)) else {
@@ -525,6 +531,8 @@ extension SyncSession {
             return .goOn([.send(.pong(nonce: nonce))])
         case (_, .pong):
             return .goOn([])
+        case (.child, .refuse(let refusal)) where refusal.code.endsLife:
+            return .end([.record(.lifeRefused(refusal), of: stream.peer)], .reconnecting)
         case (_, .refuse(let refusal)):
             return .end([], .refused(refusal))
         case (_, .bye(let reason)):

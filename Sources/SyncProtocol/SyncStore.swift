@@ -110,6 +110,8 @@ package enum SyncFact: Hashable, Sendable {
     case hubEnd(LogPrefix)
     /// At both: whether the tables were equal when both knew the same.
     case compared(isEqual: Bool, at: LogPrefix)
+    /// At a child: the hub cannot take what this node wrote under its present origin number.
+    case lifeRefused(Refusal)
     /// At both: so many bytes went over the line since this was last told.
     case traffic(sentBytes: Int, receivedBytes: Int)
     /// At a child: the hub does not know it; the next hello shows its voucher. The peer is the child itself.

@@ -229,7 +229,7 @@ extension Words {
 
     private func role(_ role: String) -> String { role == "branch" ? "شعبه" : "دفتر مرکزی" }
 
-    private func digits(_ text: String) -> String { PersianText.persianDigits(text) }
+    func digits(_ text: String) -> String { PersianText.persianDigits(text) }
 
     /// A number of bytes in the unit that suits it.
     private func amount(bytes: Int) -> String {

@@ -371,6 +371,8 @@ struct Words: Sendable {
                 + "بکوشید. چیزی از این تغییر نگه داشته نشد."
         case .newerSchema, .newerReplica:
             "این پایگاه داده را برنامهٔ تازه‌تری ساخته است. همان برنامه را به کار ببرید."
+        case .isBackup(let directory, _):
+            "فایل \(directory) پشتیبان است و نباید همین‌گونه به کار رود. آن را جای دیگری بگذارید و peyvand restore FILE را اجرا کنید."
         case .diskFull: "دیسک پر است. چیزی از این تغییر نگه داشته نشد؛ جا باز کنید و دوباره بکوشید."
         default: failure.description
         }

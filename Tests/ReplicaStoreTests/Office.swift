@@ -2,6 +2,7 @@ import CRM
 import Causality
 import Foundation
 import GRDB
+import Glibc
 import SyncProtocol
 import Synchronization
 import TestKit
@@ -62,36 +63,102 @@ final class Office: Sendable {
         self.home = home
         let clock = ClockBox()
         self.clock = clock
+        directoryPath = home.path + "/node"
         replica = try Replica.create(home.path + "/node", node: node, clock: NodeClock { clock.reading })
     }
 
-    /// Another node on a copy of this one's file, as it is now.
-    ///
-    /// - Parameter origin: The number of its new life; nil to go on unnoticed under the same one.
-    func copy(origin: UInt32? = nil) throws -> Office {
-        let home = TemporaryDirectory()
-        try FileManager.default.createDirectory(atPath: home.path + "/node", withIntermediateDirectories: true)
-        let file = Replica.path(in: home.path + "/node")
-        try DatabaseQueue(path: databasePath).vacuum(into: file)
-        return try Office(home: home, milliseconds: wallMilliseconds, origin: origin)
+    /// A copy of a node's files, as a backup program or a cloned disk has them.
+    struct Copy {
+        fileprivate let home: TemporaryDirectory
+        let clock: UInt64
     }
 
-    private init(home: TemporaryDirectory, milliseconds: UInt64, origin: UInt32?) throws {
+    /// Copies the node's files as they are now.
+    ///
+    /// - Parameter withFence: Copies what lies beside the database too.
+    func copy(withFence: Bool = true) throws -> Copy {
+        let copy = Copy(home: TemporaryDirectory(), clock: clock.trueMilliseconds)
+        let directory = copy.home.path + "/node"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        try DatabaseQueue(path: databasePath).inDatabase { db in
+            try db.execute(sql: "VACUUM INTO ?", arguments: [Replica.path(in: directory)])
+        }
+        let fence = Fence.path(in: self.directory)
+        if withFence, FileManager.default.fileExists(atPath: fence) {
+            try FileManager.default.copyItem(atPath: fence, toPath: Fence.path(in: directory))
+        }
+        return copy
+    }
+
+    /// What lies beside the database when a copy is started.
+    enum CopiedFence {
+        /// As it was copied: it does not fit the new place.
+        case asCopied
+        /// As if the whole machine had been put back: only the hub can tell.
+        case fitting
+        case missing
+    }
+
+    /// Starts a node from a copy, in a directory of its own; the copy can be used again.
+    init(from copy: Copy, fence: CopiedFence = .fitting) throws {
+        let home = TemporaryDirectory()
         self.home = home
         let clock = ClockBox()
-        if milliseconds > clock.trueMilliseconds { clock.pass(milliseconds - clock.trueMilliseconds) }
+        clock.pass(copy.clock - clock.trueMilliseconds)
         self.clock = clock
-        replica = try Replica.open(home.path + "/node", clock: NodeClock { clock.reading })
-        guard let origin = origin.flatMap(Origin.init(rawValue:)) else { return }
-        try replica.withWriter { writer in
+        let directory = home.path + "/node"
+        directoryPath = directory
+        try FileManager.default.copyItem(atPath: copy.home.path + "/node", toPath: directory)
+        let file = Fence.path(in: directory)
+        switch fence {
+        case .asCopied:
+            break
+        case .missing:
+            try FileManager.default.removeItem(atPath: file)
+        case .fitting:
+            var state = try JSONDecoder().decode(Fence.State.self, from: Data(contentsOf: URL(filePath: file)))
+            let path = Replica.path(in: directory)
+            var information = stat()
+            _ = stat(path, &information)
+            (state.inode, state.device) = (UInt64(information.st_ino), UInt64(information.st_dev))
+            state.path = path
+            try JSONEncoder().encode(state).write(to: URL(filePath: file))
+        }
+        replica = try Replica.open(directory, clock: NodeClock { clock.reading })
+    }
+
+    /// Another node on a copy of this one's file, as it is now, that has not noticed it.
+    ///
+    /// - Parameter origin: The number of its new life; nil to go on under the same one.
+    func revived(origin: UInt32?) throws -> Office {
+        let office = try Office(from: copy())
+        guard let origin = origin.flatMap(Origin.init(rawValue:)) else { return office }
+        try office.replica.withWriter { writer in
             try writer.transaction {
                 var node = writer.node
                 node.origin = origin
                 try writer.updateNode(node)
             }
         }
+        return office
     }
 
+    /// Restores a backup and starts the node.
+    init(restoring file: String, in directory: String) throws {
+        home = TemporaryDirectory()
+        directoryPath = directory
+        let clock = ClockBox()
+        self.clock = clock
+        _ = try Replica.restore(file, to: directory, replacing: false, older: false) {
+            clock.reading.wallMilliseconds
+        }
+        replica = try Replica.open(directory, clock: NodeClock { clock.reading })
+    }
+
+    /// The node's directory.
+    var directory: String { directoryPath }
+
+    private let directoryPath: String
     private let clock: ClockBox
 
     /// The node's wall clock, in milliseconds since 1970-01-01 UTC.
@@ -133,7 +200,7 @@ final class Office: Sendable {
         for clock in [clock, other.clock] { clock.pass(now - clock.trueMilliseconds) }
     }
 
-    var databasePath: String { Replica.path(in: home.path + "/node") }
+    var databasePath: String { Replica.path(in: directory) }
 
     func join(_ hub: Office, with invitation: Invitation) throws {
         let node = replica.node

@@ -1,7 +1,8 @@
 import Causality
 import Foundation
-import SyncProtocol
 import Testing
+
+@testable import SyncProtocol
 
 /// The bytes of every shape of change set, as they were written when the format was first used. They are kept
 /// for ever: a node must read what an older one wrote, and write the same bytes that were hashed.
@@ -101,16 +102,51 @@ struct Golden: Sendable, CustomTestStringConvertible {
                 hubs: [LogPrefix(position: 123_456, digest: 0x0123_4567_89AB_CDEF)]
             )
         ),
+        Golden(
+            "issued-again",
+            [table(1, 5, [birth(1, [.integer(1), .null, .text("مریم"), .null]), change(7, .delete, [], [])])],
+            CausalContext(lives: [ChangeSetID(origin: origin(16), seq: 3)], hubs: []),
+            issuedAgain
+        ),
+        Golden("unknown-extension", [table(1, 4, [change(1, .delete, [], [])])], .empty, unknownExtension),
     ]
 
-    private init(_ name: String, _ tables: [TableChanges], _ context: CausalContext = .empty) {
+    private static let issuedAgain: ChangeSetExtensions = {
+        var extensions = ChangeSetExtensions()
+        extensions.firstIdentity = FirstIdentity(
+            id: ChangeSetID(origin: origin(16), seq: 4),
+            chain: [1, 2, 3].withUnsafeBytes { ChangeChain.empty.appending(content: $0) }
+        )
+        extensions.renumbered = [
+            RenumberedRow(
+                table: 1,
+                former: RowID(origin: origin(16), counter: 4712),
+                present: RowID(origin: origin(17), counter: 1)
+            )
+        ]
+        return extensions
+    }()
+
+    private static let unknownExtension: ChangeSetExtensions = {
+        var extensions = ChangeSetExtensions()
+        extensions[99] = [1, 2, 3]
+        return extensions
+    }()
+
+    private init(
+        _ name: String,
+        _ tables: [TableChanges],
+        _ context: CausalContext = .empty,
+        _ extensions: ChangeSetExtensions = ChangeSetExtensions()
+    ) {
         self.name = name
         changeSet = ChangeSet(
             header: ChangeSetHeader(
                 id: ChangeSetID(origin: Self.origin(17), seq: 4711),
                 schemaVersion: 1,
                 context: context,
-                previousChain: 0xFEDC_BA98_7654_3210
+                previousChain: 0xFEDC_BA98_7654_3210,
+                extensions: extensions
             ),
             tables: tables
         )

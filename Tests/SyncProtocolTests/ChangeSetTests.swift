@@ -1,7 +1,8 @@
 import Causality
-import SyncProtocol
 import TestKit
 import Testing
+
+@testable import SyncProtocol
 
 @Suite("Change set content")
 struct ChangeSetTests {
@@ -54,7 +55,7 @@ struct ChangeSetTests {
                 let place = random.below(bytes.count)
                 bytes.replaceSubrange(place..<place, with: [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F])
             }
-            if round % 7 == 0, !bytes.isEmpty { bytes[0] = 1 }
+            if round % 7 == 0, !bytes.isEmpty { bytes[0] = UInt8(1 + round % 2) }
             bytes.withUnsafeBytes { buffer in
                 guard let reader = try? ChangeSetReader(buffer) else { return }
                 accepted += 1
@@ -128,13 +129,32 @@ struct ChangeSetTests {
             id: ChangeSetID(origin: origin, seq: 1 + random.next() >> 40),
             schemaVersion: 1 + random.below(3),
             context: CausalContext(lives: lives, hubs: hubs),
-            previousChain: random.next()
+            previousChain: random.next(),
+            extensions: extensions(origin, &random)
         )
         var tables: [TableChanges] = []
         for number in 1...5 where random.oneIn(2) {
             tables.append(table(number, origin, &random))
         }
         return ChangeSet(header: header, tables: tables)
+    }
+
+    private static func extensions(_ origin: Origin, _ random: inout SeededRandom) -> ChangeSetExtensions {
+        var extensions = ChangeSetExtensions()
+        guard random.oneIn(3) else { return extensions }
+        let chain = (0..<32).map { _ in UInt8(random.below(256)) }
+        extensions.firstIdentity = ChangeChain(bytes: chain).map {
+            FirstIdentity(id: ChangeSetID(origin: origin, seq: 1 + random.next() >> 40), chain: $0)
+        }
+        extensions.renumbered = (0..<random.below(4)).map { number in
+            RenumberedRow(
+                table: 1 + number,
+                former: RowID(origin: origin, counter: 1 + Int64(random.below(1000))),
+                present: RowID(origin: origin, counter: 1 + Int64(random.below(1000)))
+            )
+        }
+        if random.oneIn(2) { extensions[1000] = [] }
+        return extensions
     }
 
     private static func table(_ number: Int, _ origin: Origin, _ random: inout SeededRandom) -> TableChanges {

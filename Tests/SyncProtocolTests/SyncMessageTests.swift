@@ -21,6 +21,7 @@ struct SyncMessageTests {
         #expect(Refusal.Code(number: 13) == .internalFailure)
         #expect(Refusal.Code(number: 14) == .clockAhead)
         #expect(Refusal.Code(number: 15) == .clockBehind)
+        #expect(Refusal.Code(number: 16) == .alreadyHave)
         #expect(Refusal.Code(number: 1000) == .other(1000))
     }
 

@@ -104,6 +104,10 @@ private struct ShowCustomerCommand: SessionCommand {
     func run(_ session: CommandSession) async throws {
         let view = try await session.ask(ShowCustomer(customer: customer))
         try session.output.result(view, text: text(view, session))
+        let former = try await session.ask(FormerNumber(table: TableDescription.customer.name, row: customer))
+        let others = former.filter { $0 != view.id }
+        if former.contains(view.id) { session.output.message(session.words.nowNumbered(customer, view.id)) }
+        if !others.isEmpty { session.output.message(session.words.alsoFormerNumber(customer, of: others)) }
     }
 
     private func text(_ view: CustomerView, _ session: CommandSession) -> String {

@@ -41,9 +41,16 @@ enum NodeRequests {
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
         ShowCustomer.self, FindCustomers.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
-        ErasePerson.self, ListErasures.self, ExportPerson.self,
-        ShowStatus.self, ShowFleet.self, ListRefusals.self, VerifyReplica.self, CompareWithHub.self,
-        Enroll.self, SyncNow.self,
+        ErasePerson.self,
+        ListErasures.self,
+        ExportPerson.self,
+        ShowStatus.self,
+        ShowFleet.self,
+        ListRefusals.self,
+        VerifyReplica.self,
+        CompareWithHub.self,
+        Enroll.self,
+        SyncNow.self,
         ShowReceipt.self,
         ListConflicts.self,
         ShowConflict.self,
@@ -52,6 +59,8 @@ enum NodeRequests {
         ListParked.self,
         RetryParked.self,
         DropParked.self,
+        MakeBackup.self,
+        FormerNumber.self,
     ]
 
     /// The request of a name; nil when this version knows none.

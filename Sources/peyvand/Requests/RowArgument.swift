@@ -6,12 +6,12 @@ import ReplicaStore
 enum RowArgument {
     /// Returns the identifier that is meant.
     ///
-    /// A customer can also be named by national code, legal id, or mobile number, an order by its tax number. A
+    /// A number that a row had before it was renumbered counts too. A customer can also be named by national code, legal id, or mobile number, an order by its tax number. A
     /// written id is returned without asking whether the row is there.
     ///
     /// - Throws: ``CommandFailure`` when nothing has the number, or several things do.
     static func resolve(_ typed: String, in table: TableDescription, _ reader: ReplicaReader) throws -> RowID {
-        if let id = FieldText.identifier(typed) { return id }
+        if let id = FieldText.identifier(typed) { return try present(id, in: table, reader) }
         var found: Set<RowID> = []
         var kinds: [String] = []
         for (column, value) in candidates(typed, in: table) {
@@ -41,6 +41,19 @@ enum RowArgument {
                 "Several rows of \(table.name) have this \(kinds.joined(separator: " or ")): \(ids). Name one by its id."
             )
         }
+    }
+
+    /// The row that has an id, or, when none does, the one that had it before it was renumbered.
+    private static func present(_ id: RowID, in table: TableDescription, _ reader: ReplicaReader) throws -> RowID {
+        let renumbered = try reader.presentIdentifiers(of: id, in: table)
+        guard !renumbered.isEmpty, try reader.row(table, id: id) == nil, try reader.deletedRow(table, id: id) == nil
+        else { return id }
+        if renumbered.count == 1 { return renumbered[0] }
+        let ids = renumbered.map(\.description).joined(separator: ", ")
+        throw CommandFailure(
+            .refused,
+            "Several rows of \(table.name) had the number \(id): now \(ids). Name one of those."
+        )
     }
 
     /// The columns that the typed text could be in, and what would be stored there.

@@ -27,7 +27,7 @@ struct HealthReason: Codable, Sendable {
     /// What happened, and what to do.
     let sentence: String
     /// How bad it is.
-    fileprivate let state: HealthState
+    let state: HealthState
 
     private enum CodingKeys: String, CodingKey { case code, sentence, state }
 }
@@ -280,6 +280,7 @@ extension HealthReason {
         } else if status.freeBytes < freeBytesLow {
             add(.yellow, "diskLow", "Only \(status.freeBytes >> 20) MiB of disk are free. Free some space soon.")
         }
+        reasons += lives(status.lives)
         if status.node.role == .branch, status.node.isJoined {
             if status.lastContact == nil {
                 add(.yellow, "neverContacted", "Head office was never reached. Run `peyvand sync`.")
@@ -411,6 +412,7 @@ extension HealthReason {
                     + "`peyvand parked` there."
             )
         }
+        if let fork = node.fork { reasons += lives(fork, of: node) }
         if node.lastContact == nil {
             add(.yellow, "neverContacted", "It has joined and never synchronised.")
         }
