@@ -51,6 +51,8 @@ extension Replica {
     private static let offerBytesMax = 700 << 10
     private static let offerEntriesMax = 4096
     private static let looseEntriesMax = 500
+    /// The body, unless it goes in pieces, and its length.
+    private static let smallBody = "iif(length(body) <= \(offerBytesMax), body, NULL), length(body)"
     /// Prefixes between two that are asked for at a time.
     private static let searchWidth: UInt64 = 32
 
@@ -219,7 +221,7 @@ extension Replica {
         while let numbering = run.numberings.first {
             let start = run.offered ?? numbering.base
             if start.position < numbering.end.position,
-                let step = try ask(readNumbering(numbering, after: start, run, writer), &run)
+                let step = try ask(readNumbering(numbering, after: start, run, writer), &run, writer)
             {
                 return step
             }
@@ -229,7 +231,7 @@ extension Replica {
         }
         if run.loose == nil { run.loose = try loosePlaces(run, writer) }
         while let loose = run.loose, !loose.isEmpty {
-            if let step = try ask(readLoose(&run, writer), &run) { return step }
+            if let step = try ask(readLoose(&run, writer), &run, writer) { return step }
         }
         // Comes back as it is now: all that is missing under the kept prefixes was offered.
         run.sendLimit = run.mustWait ? run.held[writer.node.origin] ?? 0 : nil
@@ -239,18 +241,14 @@ extension Replica {
         return .reconnect
     }
 
-    private func ask(_ next: Offered, _ run: inout RefillRun) -> SyncStep? {
-        var bytes = ByteWriter()
+    private func ask(_ next: Offered, _ run: inout RefillRun, _ writer: ReplicaWriter) throws -> SyncStep? {
         switch next {
         case .nothing:
             return nil
-        case .piece(let id, let first, let piece):
-            bytes.varint(UInt64(id.origin.rawValue))
-            bytes.varint(id.seq)
-            bytes.varint(first)
-            bytes.raw(piece)
-            return .ask(SyncQuestion(kind: QuestionKind.refillPiece.rawValue, payload: bytes.bytes))
+        case .large(let id):
+            return try askPiece(of: id, from: 0, writer)
         case .offer(let offer):
+            var bytes = ByteWriter()
             run.lastOffer = offer
             bytes.write(offer)
             return .ask(SyncQuestion(kind: QuestionKind.refillOffer.rawValue, payload: bytes.bytes))
@@ -260,7 +258,7 @@ extension Replica {
     /// What is sent next.
     private enum Offered {
         case nothing
-        case piece(ChangeSetID, first: UInt64, [UInt8])
+        case large(ChangeSetID)
         case offer(RefillOffer)
     }
 
@@ -273,7 +271,7 @@ extension Replica {
         let rows = try Row.fetchCursor(
             writer.db,
             sql: """
-                SELECT keptEntry.position, log.origin, log.seq, log.chain, log.time, log.body FROM keptEntry
+                SELECT keptEntry.position, log.origin, log.seq, log.chain, log.time, \(Self.smallBody) FROM keptEntry
                 JOIN log USING (origin, seq) WHERE numbering = ? AND keptEntry.position > ? ORDER BY keptEntry.position
                 """,
             arguments: [numbering.number, Int64(clamping: start.position)]
@@ -285,7 +283,7 @@ extension Replica {
         }
     }
 
-    /// Fills an offer from rows of (position, origin, seq, chain, time, body), as far as it goes.
+    /// Fills an offer from rows of (position, origin, seq, chain, time, small body, length), as far as it goes.
     private func fill(
         _ offer: inout RefillOffer,
         from rows: RowCursor,
@@ -304,14 +302,15 @@ extension Replica {
             var body = RefillEntry.Body.none
             if id.seq > held[origin] ?? 0 {
                 // A body that was trimmed: others have to bring it.
-                guard let stored = row[5] as Data? else { break }
-                if stored.count > Self.offerBytesMax {
+                guard let length = row[6] as Int? else { break }
+                if length > Self.offerBytesMax {
                     guard run.spooled == id else {
                         guard offer.entries.isEmpty else { break }
-                        return .piece(id, first: 0, [UInt8](stored.prefix(Self.offerBytesMax)))
+                        return .large(id)
                     }
-                    body = .pieces(time, bytes: stored.count)
+                    body = .pieces(time, bytes: length)
                 } else {
+                    guard let stored = row[5] as Data? else { break }
                     guard bytes + stored.count <= Self.offerBytesMax else { break }
                     bytes += stored.count
                     let isCompressed = stored.first == Self.zstdFirstByte
@@ -357,7 +356,7 @@ extension Replica {
             let rows = try Row.fetchCursor(
                 writer.db,
                 sql: """
-                    SELECT position, origin, seq, chain, time, body FROM log WHERE position IN (\(positions))
+                    SELECT position, origin, seq, chain, time, \(Self.smallBody) FROM log WHERE position IN (\(positions))
                     ORDER BY position
                     """
             )
@@ -410,6 +409,24 @@ extension Replica {
         }
     }
 
+    /// Sends the next piece of a large body; nil when there is none.
+    private func askPiece(of id: ChangeSetID, from first: UInt64, _ writer: ReplicaWriter) throws -> SyncStep? {
+        let piece = try Data.fetchOne(
+            writer.db,
+            sql: "SELECT substr(body, ?, ?) FROM log WHERE origin = ? AND seq = ?",
+            arguments: [
+                Int64(clamping: first) + 1, Self.offerBytesMax, id.origin.rawValue, Int64(clamping: id.seq),
+            ]
+        )
+        guard let piece, !piece.isEmpty else { return nil }
+        var bytes = ByteWriter()
+        bytes.varint(UInt64(id.origin.rawValue))
+        bytes.varint(id.seq)
+        bytes.varint(first)
+        bytes.raw(piece)
+        return .ask(SyncQuestion(kind: QuestionKind.refillPiece.rawValue, payload: bytes.bytes))
+    }
+
     /// Takes the answer to ``QuestionKind/refillPiece``.
     func takePiece(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
         let held = try reading(answer.payload) { reader throws(MalformedBytes) in try reader.varint() }
@@ -420,15 +437,7 @@ extension Replica {
         var run = refillRun.withLock { $0 }
         defer { refillRun.withLock { $0 = run } }
         return try withWriter { writer in
-            let body = try Data.fetchOne(
-                writer.db,
-                sql: "SELECT body FROM log WHERE origin = ? AND seq = ?",
-                arguments: [id.origin.rawValue, Int64(clamping: id.seq)]
-            )
-            if let body, held < UInt64(body.count) {
-                let rest = body.dropFirst(Int(held)).prefix(Self.offerBytesMax)
-                if let step = self.ask(.piece(id, first: held, [UInt8](rest)), &run) { return step }
-            }
+            if let step = try self.askPiece(of: id, from: held, writer) { return step }
             run.spooled = id
             return try self.offer(&run, writer)
         }

@@ -107,8 +107,13 @@ extension Replica {
             case .none: return nil
             case .whole(let time, let body): return try decode(time, body)
             case .pieces(let time, let bytes):
-                let body = try joinPieces(of: entry.head.id, bytes: bytes, from: peer)
-                return try decode(time, ChangeBody(isCompressed: body.first == Self.zstdFirstByte, bytes: body))
+                return try IncomingChangeSet(
+                    time: time,
+                    file: joinPieces(of: entry.head.id, bytes: bytes, from: peer),
+                    schema: schema,
+                    decompressor: decompressor,
+                    scratch: spool.directory
+                )
             }
         }
         return try withWriter { writer in
@@ -167,19 +172,27 @@ extension Replica {
         }
     }
 
-    private func joinPieces(of id: ChangeSetID, bytes: Int, from peer: SyncPeer) throws -> [UInt8] {
-        let pieces = try pool.read { db in
-            try Data.fetchAll(
-                db,
-                sql: "SELECT bytes FROM refillPiece WHERE node = ? AND origin = ? AND seq = ? ORDER BY first",
-                arguments: [Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq)]
-            )
+    private func joinPieces(of id: ChangeSetID, bytes: Int, from peer: SyncPeer) throws -> MappedFile {
+        try MappedFile(scratchIn: spool.directory, byteCount: bytes) { memory in
+            try pool.read { db in
+                let pieces = try Row.fetchCursor(
+                    db,
+                    sql: "SELECT bytes FROM refillPiece WHERE node = ? AND origin = ? AND seq = ? ORDER BY first",
+                    arguments: [Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq)]
+                )
+                var joined = 0
+                while let piece = try pieces.next()?[0] as Data? {
+                    guard joined + piece.count <= bytes else { break }
+                    piece.withUnsafeBytes {
+                        UnsafeMutableRawBufferPointer(rebasing: memory[joined...]).copyMemory(from: $0)
+                    }
+                    joined += piece.count
+                }
+                guard joined == bytes else {
+                    throw Refusal(.invalidChange, "Of change set \(id), \(joined) of \(bytes) bytes have arrived.")
+                }
+            }
         }
-        let joined = pieces.reduce(into: [UInt8]()) { $0.append(contentsOf: $1) }
-        guard joined.count == bytes else {
-            throw Refusal(.invalidChange, "Of change set \(id), \(joined.count) of \(bytes) bytes have arrived.")
-        }
-        return joined
     }
 }
 
