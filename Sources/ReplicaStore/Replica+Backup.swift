@@ -1,4 +1,5 @@
 import CRM
+import CSQLite
 import Causality
 import Foundation
 import GRDB
@@ -318,6 +319,10 @@ extension Replica {
         var configuration = Configuration()
         configuration.foreignKeysEnabled = false
         configuration.prepareDatabase { db in
+            // The node's own tables are closed to connections that have triggers.
+            guard csqlite_set_triggers_enabled(UnsafeMutableRawPointer(db.sqliteConnection), 0) == SQLITE_OK else {
+                throw DatabaseError(message: "SQLite does not take its settings")
+            }
             try db.execute(sql: "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0")
         }
         return configuration

@@ -114,8 +114,8 @@ extension ReplicaWriter {
         guard hello.extras.voucher != nil else { return }
         let isKnown = try Bool.fetchOne(
             db,
-            sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ?)",
-            arguments: [Data(hello.node.bytes)]
+            sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ? AND node = ?)",
+            arguments: [hello.origin.rawValue, Data(hello.node.bytes)]
         )
         if isKnown != true { try readmit(hello) }
     }
@@ -127,12 +127,29 @@ extension ReplicaWriter {
             voucher.origin == hello.origin
         else { return }
         try transaction {
-            let isKnown = try Bool.fetchOne(
+            let isGiven = try Bool.fetchOne(
                 db,
-                sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ? OR origin = ?)",
-                arguments: [Data(voucher.node), voucher.origin.rawValue]
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?1)
+                        OR EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?1)
+                    """,
+                arguments: [voucher.origin.rawValue]
             )
-            guard isKnown != true, voucher.origin != node.origin else { return }
+            guard isGiven != true, voucher.origin != node.origin else { return }
+            let known = try Data.fetchOne(
+                db,
+                sql: "SELECT keyHash FROM registeredNode WHERE node = ?",
+                arguments: [Data(voucher.node)]
+            )
+            if let known {
+                // Only its new number was given after the backup.
+                guard [UInt8](known) == voucher.keyHash else { return }
+                try db.execute(
+                    sql: "INSERT INTO registeredLife(origin, node, givenAt) VALUES (?, ?, ?)",
+                    arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
+                )
+                return
+            }
             let isNameTaken = try Bool.fetchOne(
                 db,
                 sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",

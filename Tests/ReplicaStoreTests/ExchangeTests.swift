@@ -196,20 +196,6 @@ struct ExchangeTests {
 
     // MARK: Refusals
 
-    @Test("A node that shows less than it has sent before is refused, with the reason")
-    func restoredCopyIsRefused() throws {
-        let hub = try Office.headOffice()
-        let a = try Office.branch("a", of: hub)
-        try a.add(["name": .text("یک")])
-        var old = try a.replica.childFacts()
-        try a.sync(with: hub)
-        old.ownSeq = 0
-        old.ownChain = 0
-        #expect(throws: SyncStoreFailure.self) {
-            _ = try hub.replica.decideWelcome(old, receivedAtMilliseconds: 0)
-        }
-    }
-
     @Test("A branch cannot speak for another, nor write what only head office may")
     func authority() throws {
         let hub = try Office.headOffice()

@@ -127,21 +127,9 @@ final class Office: Sendable {
         replica = try Replica.open(directory, clock: NodeClock { clock.reading })
     }
 
-    /// Another node on a copy of this one's file, as it is now, that has not noticed it.
-    ///
-    /// - Parameter origin: The number of its new life; nil to go on under the same one.
-    func revived(origin: UInt32?) throws -> Office {
-        let office = try Office(from: copy())
-        guard let origin = origin.flatMap(Origin.init(rawValue:)) else { return office }
-        try office.replica.withWriter { writer in
-            try writer.transaction {
-                var node = writer.node
-                node.origin = origin
-                try writer.updateNode(node)
-            }
-        }
-        return office
-    }
+    /// Another head office on a copy of this one's file, as it is now: with a new number, or, when nobody notices,
+    /// under the same one.
+    func revived(isNoticed: Bool) throws -> Office { try Office(from: copy(), fence: isNoticed ? .missing : .fitting) }
 
     /// Restores a backup and starts the node.
     init(restoring file: String, in directory: String) throws {

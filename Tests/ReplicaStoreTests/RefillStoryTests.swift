@@ -88,7 +88,7 @@ struct RefillStoryTests {
         let hub = try Office.headOffice()
         let a = try Office.branch("a", of: hub)
         try a.sync(with: hub)
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         let x = try Office.branch("x", of: hub)
         let row = try x.add(["name": .text("پس از پشتیبان")])
         try x.sync(with: hub)
@@ -105,7 +105,7 @@ struct RefillStoryTests {
     @Test("A node that shows a voucher of somebody else, or a forged one, stays outside")
     func foreignVoucher() throws {
         let hub = try Office.headOffice()
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         let x = try Office.branch("x", of: hub)
         let y = try Office.branch("y", of: hub)
         for branch in [x, y] { try branch.sync(with: hub) }
@@ -123,7 +123,7 @@ struct RefillStoryTests {
 
     private func voucher(of office: Office) throws -> [UInt8] {
         try office.replica.withWriter { writer in
-            [UInt8](try #require(try Data.fetchOne(writer.db, sql: "SELECT statement FROM voucher")))
+            [UInt8](try #require(try Data.fetchOne(writer.db, sql: "SELECT statement FROM ownVoucher")))
         }
     }
 
@@ -131,7 +131,7 @@ struct RefillStoryTests {
     func seenInTheLostLog() throws {
         let (hub, branches, id) = try offices()
         let (b, c) = (branches[1], branches[2])
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         try b.edit(id, ["city": .text("قم")])
         let first = try last(b)
         try converge(hub, [b, c])
@@ -151,7 +151,7 @@ struct RefillStoryTests {
     func positionOfAnothers() throws {
         let (hub, branches, id) = try offices()
         let (b, c) = (branches[1], branches[2])
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         try b.edit(id, ["city": .text("قم")])
         let first = try last(b)
         // B is cut before it hears of the position of its own edit.
@@ -161,8 +161,8 @@ struct RefillStoryTests {
         try c.edit(id, ["city": .text("تبریز")])
         let second = try last(c)
         for order in [[b, c], [c, b]] {
-            let hub = try backup.revived(origin: 1000)
-            let order = try order.map { try $0.revived(origin: nil) }
+            let hub = try backup.revived(isNoticed: true)
+            let order = try order.map { try $0.revived(isNoticed: false) }
             try converge(hub, order)
             #expect(try hasSeen(second, first, at: hub))
             try expectDone(hub, order)
@@ -173,10 +173,10 @@ struct RefillStoryTests {
     func restoredTwice() throws {
         let (first, branches, id) = try offices()
         let (a, b, c) = (branches[0], branches[1], branches[2])
-        let oldest = try first.revived(origin: nil)
+        let oldest = try first.revived(isNoticed: false)
         try a.edit(id, ["note": .text("یک")])
         try converge(first, [a, b])
-        let older = try first.revived(origin: 1000)
+        let older = try first.revived(isNoticed: true)
         try b.edit(id, ["street": .text("دو")])
         try converge(first, [b, c])
         try c.edit(id, ["email": .text("c@example.com")])
@@ -187,8 +187,8 @@ struct RefillStoryTests {
         try converge(older, [a])
         // And now everything but the beginning is gone. Nobody may depend on who calls first.
         for order in [[a, b, c], [c, b, a], [b, a, c]] {
-            let hub = try oldest.revived(origin: 2000)
-            let offices = try order.map { try $0.revived(origin: nil) }
+            let hub = try oldest.revived(isNoticed: true)
+            let offices = try order.map { try $0.revived(isNoticed: false) }
             try converge(hub, offices)
             for branch in [a, b] {
                 let id = ChangeSetID(origin: branch.replica.node.origin, seq: 1)
@@ -202,11 +202,11 @@ struct RefillStoryTests {
     func waitsForAnother() throws {
         let (first, branches, id) = try offices()
         let (a, b, c) = (branches[0], branches[1], branches[2])
-        let oldest = try first.revived(origin: nil)
+        let oldest = try first.revived(isNoticed: false)
         // Only B has seen the end of the first log.
         try a.edit(id, ["note": .text("یک")])
         try converge(first, [a, b])
-        let second = try oldest.revived(origin: 1000)
+        let second = try oldest.revived(isNoticed: true)
         // B falls back and writes; it names the end of the first log. Everything of it reaches the second head office.
         try b.sync(with: second)
         try b.edit(id, ["street": .text("دو")])
@@ -214,7 +214,7 @@ struct RefillStoryTests {
         try c.edit(id, ["email": .text("c@example.com")])
         try converge(second, [c])
         // The third has none of it, and C, who never saw the first log, calls first.
-        let third = try oldest.revived(origin: 2000)
+        let third = try oldest.revived(isNoticed: true)
         try c.sync(with: third)
         try c.edit(id, ["city": .text("یزد")])
         try c.sync(with: third)
@@ -227,7 +227,7 @@ struct RefillStoryTests {
     @Test("A disk image of head office is rolled back unnoticed, and what the branches have comes back")
     func rolledBackUnnoticed() throws {
         let (hub, branches, id) = try offices()
-        let image = try hub.revived(origin: nil)
+        let image = try hub.revived(isNoticed: false)
         try hub.edit(id, ["note": .text("دفتر مرکزی")])
         try branches[0].edit(id, ["street": .text("یک")])
         try converge(hub, branches)
@@ -244,7 +244,7 @@ struct RefillStoryTests {
     @Test("Head office rolled back unnoticed has written since: both contents stay, and both sides raise an alarm")
     func twoContents() throws {
         let (hub, branches, id) = try offices()
-        let image = try hub.revived(origin: nil)
+        let image = try hub.revived(isNoticed: false)
         try hub.edit(id, ["note": .text("نخست")])
         try converge(hub, [branches[0]])
         try image.edit(id, ["note": .text("دوم")])
@@ -268,7 +268,7 @@ struct RefillStoryTests {
     func cutAfterDownload() throws {
         let (hub, branches, id) = try offices()
         let (a, b) = (branches[0], branches[1])
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         for number in 0..<4 {
             try a.edit(id, ["note": .text("\(number)")])
             try converge(hub, [a, b])
@@ -307,7 +307,7 @@ struct RefillStoryTests {
     func acknowledgedComesBack() throws {
         let (hub, branches, id) = try offices()
         let a = branches[0]
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         try a.edit(id, ["note": .text("تأییدشده")])
         // Head office has acknowledged it, and the branch has not heard of its place.
         let sent = try last(a)
@@ -327,7 +327,7 @@ struct RefillStoryTests {
     func largeChangeSet() throws {
         let (hub, branches, _) = try offices(["a", "b"])
         let (a, b) = (branches[0], branches[1])
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         var random = SeededRandom(seed: 7)
         _ = try a.replica.write { transaction in
             for _ in 0..<40 {
@@ -347,7 +347,7 @@ struct RefillStoryTests {
     func forgedInARefill() throws {
         let (hub, branches, id) = try offices(["a", "b"])
         let (a, b) = (branches[0], branches[1])
-        let backup = try hub.revived(origin: 1000)
+        let backup = try hub.revived(isNoticed: true)
         try a.edit(id, ["note": .text("درست")])
         try converge(hub, [a, b])
         try b.replica.withWriter { writer in
@@ -367,8 +367,7 @@ struct RefillStoryTests {
         for _ in 0..<2 {
             let (first, branches, id) = try offices()
             var hub = first
-            var backups = [try hub.revived(origin: nil)]
-            var number: UInt32 = 1000
+            var backups = [try hub.revived(isNoticed: false)]
             var written: [String] = []
             let fields = ["note", "street", "email", "city"]
             for step in 0..<40 {
@@ -385,12 +384,11 @@ struct RefillStoryTests {
                 case 5:
                     try branch.sync(with: hub)
                 case 6:
-                    if backups.count < 4 { backups.append(try hub.revived(origin: nil)) }
+                    if backups.count < 4 { backups.append(try hub.revived(isNoticed: false)) }
                 default:
                     if random.oneIn(2) { try hub.edit(id, [fields[random.below(4)]: .text("hq\(step)")]) }
                     if random.oneIn(2) {
-                        number += 1000
-                        hub = try backups[random.below(backups.count)].revived(origin: number)
+                        hub = try backups[random.below(backups.count)].revived(isNoticed: true)
                     }
                 }
             }

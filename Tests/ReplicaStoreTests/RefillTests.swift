@@ -79,7 +79,7 @@ struct RefillTests {
         let work = try Work()
         try Work.edit(work.branches, round: 0, each: 2)
         for _ in 0..<2 { for branch in work.branches { try branch.sync(with: work.hub) } }
-        let backup = try work.hub.revived(origin: 1000)
+        let backup = try work.hub.revived(isNoticed: true)
         try Work.edit(work.branches, round: 1, each: each)
         for _ in 0..<2 { for branch in work.branches { try branch.sync(with: work.hub) } }
         // Not everybody has sent everything when head office goes.
@@ -114,7 +114,7 @@ struct RefillTests {
             try b.add(["name": .text("b\(number)")])
             for branch in [a, b] { try branch.sync(with: hub) }
         }
-        let backup = try hub.revived(origin: nil)
+        let backup = try hub.revived(isNoticed: false)
         for number in 3..<9 {
             try a.add(["name": .text("a\(number)")])
             try b.add(["name": .text("b\(number)")])
@@ -125,7 +125,7 @@ struct RefillTests {
         var isCut = true
         while isCut {
             messages += 1
-            let (hub, a, b) = (try backup.revived(origin: 1000), try a.revived(origin: nil), try b.revived(origin: nil))
+            let (hub, a, b) = (try backup.revived(isNoticed: true), try a.revived(isNoticed: false), try b.revived(isNoticed: false))
             isCut = try b.sync(with: hub, bytesMax: 300, entriesMax: 2, cutAfter: messages) != nil
             for branch in [a, b, a, b] { try branch.sync(with: hub) }
             try expectEqual([hub, a, b])
