@@ -87,6 +87,7 @@ enum Format2 {
         parking,
         erasures,
         equality,
+        forgetting,
     ]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.

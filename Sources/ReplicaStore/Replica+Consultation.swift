@@ -19,6 +19,8 @@ enum QuestionKind: UInt16 {
     case rowStates = 32
     /// Erasure: head office's signatures of redacted bodies.
     case redactionSignatures = 50
+    /// A snapshot is to begin, and one piece of it is wanted.
+    case beginSnapshot = 20, snapshotPiece = 21
 }
 
 /// When the concerns of a branch may ask something.
@@ -43,12 +45,14 @@ extension Replica {
             noteWelcome,
             pinOrganisationKey,
             followHubClock,
+            noteRetention,
             noteSoftwareTold,
             keepVoucher,
             refill,
             askForRedactions,
             compare,
             askForReceipt,
+            loadSnapshot,
         ]
     }
 
@@ -92,6 +96,8 @@ extension Replica {
         case .refillPiece: return try takePiece(answer, to: question)
         case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
         case .redactionSignatures: return try takeRedactions(answer, to: question)
+        case .beginSnapshot: return try takeSnapshotHead(answer)
+        case .snapshotPiece: return try takeSnapshotPiece(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -108,6 +114,10 @@ extension Replica {
                 return try self.answerRefill(kind, question.payload, from: peer)
             case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)
             case .redactionSignatures: return try self.answerRedactions(question)
+            case .beginSnapshot:
+                return SyncAnswer(payload: try self.beginSnapshot(for: peer.node).encoded())
+            case .snapshotPiece:
+                return try self.answerSnapshotPiece(question, from: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -37,6 +37,7 @@ extension Replica: SyncStore {
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
                 try self.addRefillFacts(to: &hello, writer)
+                try self.noteLoading(in: &hello, writer)
                 return hello
             }
         }
@@ -62,6 +63,7 @@ extension Replica: SyncStore {
                 try Self.check(hello, writer)
                 let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
                 try self.checkSchema(hello.schemaVersion, of: "the branch")
+                try writer.hear(hello, at: receivedAtMilliseconds)
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
                     && self.isComparable(peerSchema: hello.schemaVersion, peerParked: hello.parked, writer)
@@ -92,8 +94,13 @@ extension Replica: SyncStore {
                 if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
                 welcome.extras.isClockTrusted =
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
+                try self.tellRetention(in: &welcome, writer)
                 try writer.giveVoucher(to: hello, in: &welcome)
                 try writer.noteLostLog(hello, in: &welcome)
+                if isCursorKnown, welcome.mode == .both, let reason = try self.snapshotReason(for: hello, writer) {
+                    welcome.mode = .handIn
+                    welcome.extras.snapshotReason = reason
+                }
                 return welcome
             }
         }
@@ -104,7 +111,9 @@ extension Replica: SyncStore {
         func registration() throws -> Row? {
             try Row.fetchOne(
                 writer.db,
-                sql: "SELECT name, origin, keyHash, acknowledgedPosition FROM registeredNode WHERE node = ?",
+                sql: """
+                    SELECT name, origin, keyHash, acknowledgedPosition, retiredAt FROM registeredNode WHERE node = ?
+                    """,
                 arguments: [Data(hello.node.bytes)]
             )
         }
@@ -112,6 +121,13 @@ extension Replica: SyncStore {
         if registered == nil, hello.extras.voucher != nil {
             try writer.readmit(hello)
             registered = try registration()
+        }
+        if let registered, registered["retiredAt"] as Int64? != nil {
+            throw Refusal(
+                .revoked,
+                "This node was retired by head office and takes part no more. What it had not sent is still on this "
+                    + "machine: keep the directory, and ask head office."
+            )
         }
         guard let registered, [UInt8](registered["keyHash"] as Data) == hash(hello.key.bytes),
             registered["origin"] as UInt32 == hello.origin.rawValue
@@ -308,7 +324,15 @@ extension Replica: SyncStore {
         bytesMax: Int,
         _ decompressor: ZstdDecompressor
     ) throws -> ChangeBody {
-        guard let data = row[6] as Data?, let first = data.first else {
+        guard let data = row[6] as Data? else {
+            throw Refusal(
+                .retryLater,
+                "This node has let go of what stands at position \(position) of its log. The next session brings a "
+                    + "snapshot.",
+                retryAfterSeconds: 1
+            )
+        }
+        guard let first = data.first else {
             throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
         }
         let bytes = [UInt8](data)

@@ -13,7 +13,7 @@ struct Peyvand: ParsableCommand {
             EnrollCommand.self, NodeCommand.self, VerifyCommand.self, ReceiptCommand.self,
             CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
             WriteCommand.self, DumpCommand.self, LogCommands.self, ConflictCommands.self, WhyCommand.self,
-            ParkedCommands.self, PrivacyCommands.self,
+            ParkedCommands.self, PrivacyCommands.self, BundleCommand.self,
         ]
     )
 }
