@@ -48,14 +48,13 @@ extension Words {
         )
     }
 
-    func node(_ shown: PrintedNode, _ style: ConsoleStyle) -> String {
-        let node = shown.node
+    func node(_ node: PrintedFleetNode, _ style: ConsoleStyle) -> String {
         var table = TextTable([TextTable.Column(""), TextTable.Column("")])
         table.add(choose("node", "گره"), node.name)
         table.add(choose("number", "شماره"), number(node.origin))
         table.add(choose("enrolled", "پیوسته در"), time(node.enrolledAt))
         table.add(choose("last contact", "آخرین تماس"), node.lastContact.map(time) ?? choose("never", "هرگز"))
-        if let retired = shown.retiredAt { table.add(choose("retired", "کنار گذاشته در"), time(retired)) }
+        if let retired = node.retiredAt { table.add(choose("retired", "کنار گذاشته در"), time(retired)) }
         if let lease = node.lease { table.add(choose("lease ends", "پایان مهلت"), time(lease.expires)) }
         table.add(choose("ahead", "نفرستاده"), number(node.ahead.changeSets))
         table.add(choose("behind", "نگرفته"), number(node.behind.changeSets))

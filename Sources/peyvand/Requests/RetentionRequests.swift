@@ -144,27 +144,18 @@ extension PrintedStatus.Lease {
 
 // MARK: - Who takes part
 
-/// One node, with what `node show` adds to a line of `fleet`.
-struct PrintedNode: Codable, Sendable {
-    let node: PrintedFleetNode
-    /// Nil while it takes part.
-    @OrNull var retiredAt: String?
-}
-
 /// Reads what head office knows of one node.
 struct ShowNode: NodeRequest {
     static let name = "node.show"
 
     let node: String
 
-    func perform(in service: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedNode {
+    func perform(in service: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedFleetNode {
         let fleet = try ShowFleet(withRetired: true).perform(in: service, progress: progress)
         guard let printed = fleet.first(where: { $0.name == node }) else {
             throw CommandFailure(.refused, RetirementFailure.unknownNode(node).description)
         }
-        let known = try service.replica.registeredNodes().first { $0.name == node }
-        let retired = known?.retiredAt.flatMap { CivilTime.rfc3339(ofMilliseconds: Int64(clamping: $0)) }
-        return PrintedNode(node: printed, retiredAt: retired)
+        return printed
     }
 }
 

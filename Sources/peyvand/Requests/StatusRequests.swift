@@ -192,6 +192,8 @@ struct PrintedFleetNode: Codable, Sendable {
     let conflicts: Int
     @OrNull var software: String?
     @OrNull var lease: PrintedStatus.Lease?
+    /// Nil while it takes part.
+    @OrNull var retiredAt: String?
     let bytesToday: PrintedStatus.Traffic
     let enrolledAt: String
 }
@@ -230,6 +232,7 @@ struct ShowFleet: NodeRequest {
                 conflicts: known.conflicts,
                 software: known.software,
                 lease: PrintedStatus.Lease(of: known, now: node.wallClock()),
+                retiredAt: known.retiredAt.flatMap(rfc3339),
                 bytesToday: PrintedStatus.Traffic(sent: known.bytesToday.sent, received: known.bytesToday.received),
                 enrolledAt: rfc3339(known.enrolledAt) ?? ""
             )
