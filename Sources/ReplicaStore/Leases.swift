@@ -82,23 +82,25 @@ extension Replica {
     /// At head office: tells a child how long it may stay away, and what is safe.
     func tellRetention(in welcome: inout Welcome, _ writer: ReplicaWriter) throws {
         let policy = policy.withLock { $0 }
-        welcome.extras.leaseDays = policy.leaseDays
-        welcome.extras.historyDays = policy.historyDays
+        // What is usual is not told: most sessions find nothing new, and a line may be metered.
+        let usual = ReplicaPolicy()
+        if policy.leaseDays != usual.leaseDays { welcome.extras.leaseDays = policy.leaseDays }
+        if policy.historyDays != usual.historyDays { welcome.extras.historyDays = policy.historyDays }
         let safe = try writer.safePosition()
         if safe > 0 { welcome.extras.safePosition = safe }
     }
 
-    /// At a branch: notes what head office tells. The day of the lease is rounded, so that it is written once a day.
+    /// At a branch: notes what head office tells. The end of the lease is rounded, so that it is seldom written.
     func noteRetention(_ occasion: ConsultationOccasion) throws -> SyncStep {
         guard case .welcomed(let welcome, _) = occasion else { return .goOn }
         let extras = welcome.extras
-        let hour: UInt64 = 3_600_000
-        var facts: [(LocalFact, UInt64)] = []
-        if let days = extras.leaseDays {
-            let expires = welcome.sentAtMilliseconds + days * ReplicaWriter.dayMilliseconds
-            facts.append((.leaseExpiresAt, expires - expires % hour))
-        }
-        if let days = extras.historyDays { facts.append((.historyDays, days)) }
+        let usual = ReplicaPolicy()
+        let day = ReplicaWriter.dayMilliseconds
+        let expires = welcome.sentAtMilliseconds + (extras.leaseDays ?? usual.leaseDays) * day
+        var facts: [(LocalFact, UInt64)] = [
+            (.leaseExpiresAt, expires - expires % (day / 4)),
+            (.historyDays, extras.historyDays ?? usual.historyDays),
+        ]
         if let safe = extras.safePosition { facts.append((.safePosition, safe)) }
         try withWriter { writer in
             let changed = try facts.filter { try writer.fact($0.0) != Int64(clamping: $0.1) }
