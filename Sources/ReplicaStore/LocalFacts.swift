@@ -41,6 +41,20 @@ enum LocalFact: String {
     case openings
     /// This file is a backup, made then, in milliseconds since 1970, and may not be used as it is.
     case backupMadeAt
+    /// The greatest time of rows that were taken in beside the log.
+    case timeSeen
+    /// When this node's rows were last found to differ from what was written.
+    case tablesWrongAt
+    /// Bodies of the log were let go up to here, but for those that are listed.
+    case trimmedPosition
+    /// At a branch: the hub's time at which its lease ends, and how many days of history are kept.
+    case leaseExpiresAt, historyDays
+    /// Everything up to here of the hub's log came by a snapshot, of this node's own change sets up to this one.
+    case snapshotPosition, snapshotOwnSeq
+    /// The schema of the hub whose snapshot was loaded, while this node does not know all of it.
+    case snapshotSchema
+    /// The customers up to this identifier have been indexed again, after rows came in beside the log.
+    case searchedCustomer
 }
 
 extension ReplicaWriter {

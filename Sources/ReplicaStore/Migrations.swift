@@ -88,6 +88,7 @@ enum Format2 {
         erasures,
         equality,
         lives,
+        forgetting,
     ]
 
     /// Peers that head office has turned away, by node (empty for strangers) and code.

@@ -22,6 +22,8 @@ enum QuestionKind: UInt16 {
     case rowStates = 32
     /// Erasure: head office's signatures of redacted bodies.
     case redactionSignatures = 50
+    /// A snapshot is to begin, and one piece of it is wanted.
+    case beginSnapshot = 20, snapshotPiece = 21
 }
 
 /// When the concerns of a branch may ask something.
@@ -47,12 +49,14 @@ extension Replica {
             pinOrganisationKey,
             followHubClock,
             renewLife,
+            noteRetention,
             noteSoftwareTold,
             keepVoucher,
             refill,
             askForRedactions,
             compare,
             askForReceipt,
+            loadSnapshot,
         ]
     }
 
@@ -99,6 +103,8 @@ extension Replica {
         case .chains: return try takenChains(answer, to: question)
         case .newLife: return try takenNewLife(answer, to: question)
         case .alreadyHave: return try takenAlreadyHave(answer, to: question)
+        case .beginSnapshot: return try takeSnapshotHead(answer)
+        case .snapshotPiece: return try takeSnapshotPiece(answer, to: question)
         case .placeholder, nil: throw unknownQuestion(question)
         }
     }
@@ -118,6 +124,10 @@ extension Replica {
             case .chains: return try self.answerChains(question, from: peer)
             case .newLife: return try self.answerNewLife(question, from: peer)
             case .alreadyHave: return try self.answerAlreadyHave(question, from: peer)
+            case .beginSnapshot:
+                return SyncAnswer(payload: try self.beginSnapshot(for: peer.node).encoded())
+            case .snapshotPiece:
+                return try self.answerSnapshotPiece(question, from: peer)
             case .placeholder, nil: throw self.unknownQuestion(question)
             }
         }

@@ -108,6 +108,14 @@ extension Replica {
         try withWriter { writer in
             try writer.transaction {
                 guard writer.node.role == .headOffice else { throw EnrolmentFailure.notHeadOffice }
+                // The name of a retired node is free: usually the same office gets a new machine.
+                try writer.db.execute(
+                    sql: """
+                        UPDATE registeredNode SET name = name || '.' || origin
+                        WHERE name = ? AND retiredAt IS NOT NULL
+                        """,
+                    arguments: [name]
+                )
                 let isTaken = try Bool.fetchOne(
                     writer.db,
                     sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",
@@ -239,6 +247,7 @@ extension Replica {
                 Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
             ]
         )
+        try writer.hear(join.node, on: UInt64(clamping: writer.wallClock()) / ReplicaWriter.dayMilliseconds)
         try db.execute(
             sql: "INSERT INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?, ?, ?, ?)",
             arguments: [

@@ -63,11 +63,19 @@ extension Replica {
         for _ in 0..<piecesMax {
             if indexed > 0 { try progress(indexed) }
             let isDone = try withWriter { writer in
+                let start = ContinuousClock.now
+                if try writer.fact(.searchedCustomer) != nil {
+                    let count = try writer.transaction {
+                        try indexNextCustomers(writer, customersMax: searchPace.withLock { $0.units })
+                    }
+                    searchPace.withLock { $0.took(ContinuousClock.now - start, for: count) }
+                    indexed += count
+                    return false
+                }
                 guard var reached = try SearchPosition.read(writer.db), reached.position < writer.end.position else {
                     writer.searchedContent = nil
                     return true
                 }
-                let start = ContinuousClock.now
                 let count = try writer.transaction {
                     let count = try followLog(writer, from: &reached, customersMax: searchPace.withLock { $0.units })
                     try reached.save(writer.db)
@@ -102,6 +110,11 @@ extension Replica {
         var touched: Set<Int64> = []
         while touched.count < customersMax, let row = try rows.next() {
             let position = UInt64(bitPattern: row[0] as Int64)
+            guard row[2] as Int? != nil else {
+                // Let go of since, so everything in it was indexed, or came again with a snapshot.
+                reached = SearchPosition(position: position, customer: 0)
+                continue
+            }
             let isLarge = (row[2] as Int? ?? 0) > LogBody.pieceBytes
             let isWhole = try withContent(of: row[1], isLarge: isLarge, position, decompressor, writer) { reader in
                 for block in reader.blocks where block.number == TableDescription.customer.number {
@@ -121,6 +134,22 @@ extension Replica {
         }
         for id in touched.sorted() { try indexForSearch(id, writer) }
         return touched.count
+    }
+
+    /// Indexes all customers again, some at a time: rows that came in beside the log are in no change set here.
+    private func indexNextCustomers(_ writer: ReplicaWriter, customersMax: Int) throws -> Int {
+        let customer = TableDescription.customer
+        let ids = try Int64.fetchAll(
+            writer.db,
+            sql: """
+                SELECT id FROM \(customer.name) WHERE id > ?1 UNION ALL
+                SELECT id FROM \(customer.graveyard) WHERE id > ?1 ORDER BY id LIMIT ?2
+                """,
+            arguments: [try writer.fact(.searchedCustomer) ?? 0, customersMax]
+        )
+        for id in ids { try indexForSearch(id, writer) }
+        try writer.note(.searchedCustomer, ids.last)
+        return ids.count
     }
 
     /// Puts a customer into the index as it is now; a deleted one leaves it.

@@ -78,6 +78,12 @@ package struct RegisteredNodeState: Sendable {
     package let name: String
     package let origin: Origin
     package let enrolledAt: UInt64
+    /// When it was retired; nil while it takes part.
+    package let retiredAt: UInt64?
+    /// Days of head office's own life for which what the node lacks is kept, and how many there were at the last
+    /// contact.
+    package let leaseDaysLeft: UInt64?
+    package let leaseDays: UInt64
     package let lastContact: UInt64?
     package let isConnected: Bool
     /// Change sets that it has announced and that are not here yet.
@@ -176,10 +182,12 @@ extension Replica {
 
     /// Reads what `fleet` shows, by origin.
     package func registeredNodes() throws -> [RegisteredNodeState] {
+        let leaseDays = policy.withLock { $0.leaseDays }
         let notes = contacts.withLock { $0 }
         let today = Int64(wallClock() / 86_400_000)
         return try read { reader in
             let end = try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0
+            let lived = try Int64.fetchOne(reader.db, sql: "SELECT max(number) FROM livedDay") ?? 0
             let rows = try Row.fetchAll(
                 reader.db,
                 sql: """
@@ -205,6 +213,9 @@ extension Replica {
                     name: row["name"],
                     origin: origin,
                     enrolledAt: UInt64(clamping: row["enrolledAt"] as Int64),
+                    retiredAt: (row["retiredAt"] as Int64?).map { UInt64(clamping: $0) },
+                    leaseDaysLeft: leaseDays - min(leaseDays, UInt64(clamping: lived - (row["livedDay"] as Int64))),
+                    leaseDays: leaseDays,
                     lastContact: note?.lastContact ?? (row["lastContact"] as Int64?).map { UInt64(clamping: $0) },
                     isConnected: note?.isConnected ?? false,
                     ahead: claimed > accepted ? claimed - accepted : 0,

@@ -37,6 +37,7 @@ extension Replica: SyncStore {
                 )
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
                 try self.addRefillFacts(to: &hello, writer)
+                try self.noteLoading(in: &hello, writer)
                 return hello
             }
         }
@@ -70,6 +71,7 @@ extension Replica: SyncStore {
                     return welcome
                 }
                 let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
+                try writer.hear(hello, at: receivedAtMilliseconds)
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
                     && self.isComparable(peerSchema: hello.schemaVersion, peerParked: hello.parked, writer)
@@ -97,8 +99,13 @@ extension Replica: SyncStore {
                 if hello.extras.wantsOrganisationKey { try writer.tellOrganisationKey(in: &welcome) }
                 welcome.extras.isClockTrusted =
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
+                try self.tellRetention(in: &welcome, writer)
                 try writer.giveVoucher(to: hello, in: &welcome)
                 try writer.noteLostLog(hello, in: &welcome)
+                if isCursorKnown, welcome.mode == .both, let reason = try self.snapshotReason(for: hello, writer) {
+                    welcome.mode = .handIn
+                    welcome.extras.snapshotReason = reason
+                }
                 return welcome
             }
         }
@@ -129,6 +136,18 @@ extension Replica: SyncStore {
     /// - Returns: What proves that it is a former life, which may only consult; nil when nothing does.
     private func check(_ hello: Hello, _ writer: ReplicaWriter) throws -> String? {
         try writer.readmitIfForgotten(hello)
+        let isRetired = try Bool.fetchOne(
+            writer.db,
+            sql: "SELECT retiredAt IS NOT NULL FROM registeredNode WHERE node = ?",
+            arguments: [Data(hello.node.bytes)]
+        )
+        if isRetired == true {
+            throw Refusal(
+                .revoked,
+                "This node was retired by head office and takes part no more. What it had not sent is still on this "
+                    + "machine: keep the directory, and ask head office."
+            )
+        }
         let life = try writer.life(of: hello)
         let told = contacts.withLock { $0.acknowledgedByLife[hello.origin]?.position } ?? 0
         let acknowledged = max(told, life.acknowledgedPosition)
@@ -289,7 +308,15 @@ extension Replica: SyncStore {
         bytesMax: Int,
         _ decompressor: ZstdDecompressor
     ) throws -> ChangeBody {
-        guard let data = row[6] as Data?, let first = data.first else {
+        guard let data = row[6] as Data? else {
+            throw Refusal(
+                .retryLater,
+                "This node has let go of what stands at position \(position) of its log. The next session brings a "
+                    + "snapshot.",
+                retryAfterSeconds: 1
+            )
+        }
+        guard let first = data.first else {
             throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
         }
         let bytes = [UInt8](data)

@@ -35,6 +35,11 @@ package final class Replica: Sendable {
     let searchPace = Mutex(WorkPace(unitsMax: 2000))
     /// How many wait for the writer.
     private let waiting = Atomic(0)
+    let policy = Mutex(ReplicaPolicy())
+    /// When all rows were last read and found right, so that snapshots may begin.
+    let lastVerification = Mutex<UInt64?>(nil)
+    /// How far the first load has come; nil when there is none.
+    let firstLoad = Mutex<FirstLoadProgress?>(nil)
     /// What this branch is asking its hub.
     let consultation = Mutex<Consultation?>(nil)
     /// How far this branch has come with refilling a hub that has lost the end of its log.
@@ -170,6 +175,8 @@ package final class Replica: Sendable {
             }
             openWriter = writer
             currentNode = Mutex(writer.node)
+            let load = try pool.read { try SnapshotLoad.read($0) }
+            firstLoad.withLock { $0 = load?.progress }
         } catch {
             throw StoreFailure.wrapping(error)
         }
@@ -230,7 +237,8 @@ package final class Replica: Sendable {
     package func write<Result>(
         _ body: (LocalTransaction) throws -> Result
     ) throws -> (result: Result, position: UInt64?) {
-        try withWriter { writer in
+        if firstLoadProgress?.isFresh == true { throw StoreFailure.firstLoad }
+        return try withWriter { writer in
             try writer.transaction {
                 let transaction = LocalTransaction(writer, arena: arena)
                 let result = try body(transaction)

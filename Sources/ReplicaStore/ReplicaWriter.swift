@@ -32,6 +32,10 @@ final class ReplicaWriter {
     /// At head office: what branches' clocks say of this one.
     let clockWitnesses = ClockWitnesses()
     lazy var timeLookup = Result { try TimeLookup(db) }
+    /// Rows in all change sets of the log.
+    private(set) var logRows: UInt64 = 0
+    /// At each multiple of this position it is written down how many rows the log has so far.
+    static let logMarkInterval: UInt64 = 256
 
     /// A large change set that the search index is following.
     var searchedContent: (position: UInt64, content: ContentStorage, reader: ChangeSetReader)?
@@ -102,6 +106,17 @@ final class ReplicaWriter {
         )
         try readEnd()
         try loadHubTime()
+        logRows = try Int64.fetchOne(
+            db,
+            sql: """
+                SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
+                    + coalesce((SELECT sum(rows) FROM log
+                        WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
+                """
+        ).map { UInt64(clamping: $0) } ?? 0
+        if let seen = try LocalFact.read(.timeSeen, db), let time = HybridTimestamp(packed: UInt64(clamping: seen)) {
+            timeMax = max(timeMax, time)
+        }
         vector = [:]
         for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
             guard let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))
@@ -217,6 +232,9 @@ final class ReplicaWriter {
         try digests.tableRoots(db).values.reduce(into: .zero) { $0 += $1 }
     }
 
+    /// What the live rows of each table add up to, by table number.
+    func tableRoots() throws -> [Int: DigestSum] { try digests.tableRoots(db) }
+
     func moveCursor(to prefix: LogPrefix) { cursor = prefix }
 
     /// Issues the time of a new change set of this node, at most `limit` unless what it has seen is later.
@@ -245,6 +263,26 @@ final class ReplicaWriter {
     }
 
     func witness(_ time: HybridTimestamp) { clock.witness(time) }
+
+    /// Notes that rows with times up to this one are taken in beside the log: whatever is written from now on is
+    /// later, and what was written before has been compared with them, so its times are never corrected.
+    func witnessBesideLog(_ time: HybridTimestamp) throws {
+        clock.witness(time)
+        try settleTimes()
+        guard time > timeMax else { return }
+        timeMax = time
+        try note(.timeSeen, Int64(bitPattern: time.packed))
+    }
+
+    /// Notes that everything of an origin up to a change set is in the tables, though not in the log.
+    func adopt(_ id: ChangeSetID, chain: ChangeChain) throws {
+        guard id.seq > vector[id.origin]?.seq ?? 0 else { return }
+        saveVector.bind(1, Int64(id.origin.rawValue))
+        saveVector.bind(2, id.seq)
+        saveVector.bind(3, blob: chain.bytes)
+        try saveVector.run()
+        vector[id.origin] = (id.seq, chain)
+    }
 
     // MARK: Log
 
@@ -354,6 +392,11 @@ final class ReplicaWriter {
         try saveVector.run()
         vector[id.origin] = (id.seq, chain)
         end = prefix
+        logRows += UInt64(clamping: rows)
+        if prefix.position % Self.logMarkInterval == 0 {
+            try db.cachedStatement(sql: "INSERT INTO logMark VALUES (?, ?)")
+                .execute(arguments: [Int64(clamping: prefix.position), Int64(clamping: logRows)])
+        }
         timeMax = max(timeMax, time)
         clock.witness(time)
     }

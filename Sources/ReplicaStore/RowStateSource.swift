@@ -146,9 +146,9 @@ extension ReplicaWriter {
     /// Joins rows of another node into this one's; see ``RowMerge/join(_:_:)``.
     ///
     /// - Parameters:
-    ///   - isFresh: The tables have none of the rows, and nothing looks for them.
+    ///   - isPlain: The tables have none of the rows, and nothing looks for them.
     /// - Returns: How many rows have changed. Tables of a newer schema are left alone.
-    func join(_ states: RowStatesReader, isFresh: Bool = false) throws -> Int {
+    func join(_ states: RowStatesReader, isPlain: Bool = false) throws -> Int {
         var changed = 0
         for block in states.blocks {
             guard let table = schema.table(number: block.number) else { continue }
@@ -157,7 +157,7 @@ extension ReplicaWriter {
             var rows = block.makeCursor()
             while rows.advance() {
                 let row = JoinedRow(id: rows.values.id, isAlive: rows.isAlive, clock: rows.clock)
-                if isFresh, try merge.insertJoined(row, rows.values) {
+                if isPlain, try merge.insertJoined(row, rows.values) {
                     changed += 1
                 } else if try merge.join(row, rows.values) {
                     changed += 1

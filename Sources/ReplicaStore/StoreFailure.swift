@@ -12,6 +12,8 @@ package enum StoreFailure: Error, Sendable {
     case inUse(directory: String)
     /// The node has not been given its identity yet.
     case notJoined
+    /// The first load of the node has not ended.
+    case firstLoad
     case unknownTable(String)
     case unknownColumn(String, table: String, known: [String])
     case wrongType(column: String, table: String, expected: String)
@@ -55,6 +57,9 @@ extension StoreFailure: CustomStringConvertible {
                 + "Wait until it has finished, then try again."
         case .notJoined:
             "This node has not joined its organisation yet. Finish `peyvand init --join` first."
+        case .firstLoad:
+            "The first load of this node has not ended: run `peyvand init --join` with its invitation again, or "
+                + "`peyvand sync`, until it has."
         case .unknownTable(let name): "There is no table \"\(name)\"."
         case .unknownColumn(let column, let table, let known):
             "\(table) has no field \"\(column)\". It has: \(known.joined(separator: ", "))."

@@ -56,7 +56,7 @@ struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertib
     /// Where a failure of the replica stands in the table of ``ExitStatus``.
     private static func exit(of failure: StoreFailure) -> ExitStatus {
         switch failure {
-        case .noNode, .nodeExists, .notJoined, .unknownRow, .deletedRow, .erasedRow, .onlyHeadOfficeErases,
+        case .noNode, .nodeExists, .notJoined, .firstLoad, .unknownRow, .deletedRow, .erasedRow, .onlyHeadOfficeErases,
             .rowNotDeleted, .foreignRange, .headOfficeOnly, .headOfficeMakes, .isBackup:
             .refused
         case .unknownTable, .unknownColumn, .wrongType, .fieldTooLong, .missingColumn:

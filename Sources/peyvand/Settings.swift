@@ -8,6 +8,8 @@ struct Settings: Sendable {
     /// A setting that can stand in the file, in the environment as `PEYVAND_` and its name, and as a flag.
     enum Key: String, CaseIterable, Sendable {
         case listen, advertise, console, lang
+        /// Days: how long head office keeps what an absent node lacks, and who changed what.
+        case lease, history
 
         fileprivate var variable: String { "PEYVAND_" + rawValue.uppercased() }
     }
@@ -118,11 +120,11 @@ struct Settings: Sendable {
         }
         var values: [String: String] = [:]
         for (name, value) in table {
-            guard Key(rawValue: name) != nil, let text = value.string else {
+            guard Key(rawValue: name) != nil, let text = value.string ?? value.int.map(String.init) else {
                 let known = Key.allCases.map(\.rawValue).joined(separator: ", ")
                 throw CommandFailure(
                     .failed,
-                    "\(path) sets \"\(name)\", which is no setting with a text. The settings are: \(known)."
+                    "\(path) sets \"\(name)\", which is no setting with a text or a number. The settings are: \(known)."
                 )
             }
             values[name] = text

@@ -94,7 +94,9 @@ extension Words {
             )
             add("clock skew", "اختلاف ساعت", status.skewMilliseconds.map { "\(number($0)) ms" } ?? "-")
         }
+        if let lease = status.lease { add("lease ends", "پایان مهلت", time(lease.expires)) }
         add("log position", "جای دفتر", number(status.position))
+        if status.hub == nil { add("everybody has", "همه دارند تا", number(status.stable.position)) }
         if status.hub != nil {
             add(
                 "proved equal at",
@@ -141,7 +143,8 @@ extension Words {
             TextTable.Column(choose("state", "حال")), TextTable.Column(choose("last contact", "آخرین تماس")),
             TextTable.Column(choose("ahead", "نفرستاده"), .right), TextTable.Column(choose("behind", "نگرفته"), .right),
             TextTable.Column(choose("skew ms", "اختلاف"), .right), TextTable.Column(choose("parked", "مانده"), .right),
-            TextTable.Column(choose("conflicts", "تعارض"), .right), TextTable.Column(choose("today", "امروز"), .right),
+            TextTable.Column(choose("conflicts", "تعارض"), .right), TextTable.Column(choose("lease ends", "پایان مهلت")),
+            TextTable.Column(choose("today", "امروز"), .right),
             TextTable.Column(choose("software", "نرم‌افزار")),
         ])
         for node in nodes {
@@ -155,6 +158,7 @@ extension Words {
                 TextTable.Cell(number(node.ahead.changeSets)), TextTable.Cell(number(node.behind.changeSets)),
                 TextTable.Cell(node.skewMilliseconds.map { number($0) } ?? "-"),
                 TextTable.Cell(number(node.parked)), TextTable.Cell(number(node.conflicts)),
+                TextTable.Cell(node.lease.map { time($0.expires) } ?? "-"),
                 TextTable.Cell(amount(bytes: node.bytesToday.sent + node.bytesToday.received)),
                 TextTable.Cell(verbatim: node.software ?? "-"),
             ])
@@ -194,7 +198,10 @@ extension Words {
             table.add([
                 TextTable.Cell(node.name), TextTable.Cell(number(node.origin)),
                 TextTable.Cell(choose(node.role, role(node.role))), TextTable.Cell(time(node.enrolledAt)),
-                TextTable.Cell(node.lastContact.map(time) ?? choose("never", "هرگز")),
+                TextTable.Cell(
+                    node.retiredAt == nil
+                        ? node.lastContact.map(time) ?? choose("never", "هرگز") : choose("retired", "کنار رفته")
+                ),
                 TextTable.Cell(verbatim: node.id),
             ])
         }

@@ -348,6 +348,7 @@ struct Words: Sendable {
         case .nodeExists(let directory): "در \(directory) گره‌ای هست. چیزی تغییر نکرد؛ پوشهٔ دیگری برگزینید."
         case .inUse(let directory):
             "فرایند دیگری با گرهٔ \(directory) کار می‌کند و پاسخ نمی‌دهد. صبر کنید تا تمام شود و دوباره بکوشید."
+        case .firstLoad: firstLoad
         case .notJoined: "این گره هنوز به سازمان نپیوسته است. نخست peyvand init --join را تمام کنید."
         case .unknownTable(let name): "جدول «\(name)» وجود ندارد."
         case .unknownColumn(let column, let table, let known):

@@ -36,6 +36,9 @@ struct InitCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Branch: the line that head office's `enroll` printed.", valueName: "invitation"))
     var join: String?
 
+    @Flag(help: "Branch: join only; the rows come by `bundle read` or `sync`.")
+    var withoutLoad = false
+
     @Option(help: ArgumentHelp("Head office: where it listens for branches.", valueName: "host:port"))
     var listen: String?
 
@@ -129,7 +132,8 @@ struct InitCommand: AsyncParsableCommand {
                 throw Self.failure(of: failure)
             }
         }
-        let sync = try await SyncCommand.exchange(replica, with: hub, timeout: nil, output)
+        let sync =
+            withoutLoad ? nil : try await SyncCommand.exchange(replica, with: hub, timeout: nil, output)
         let node = replica.node
         try replica.close()
         try settings.write([.console: console])
@@ -141,8 +145,11 @@ struct InitCommand: AsyncParsableCommand {
             directory: settings.directory,
             sync: sync
         )
-        try output.result(reply, text: output.words.joined(node, sync))
-        if sync.result != "ok" { throw ExitCode(ExitStatus.failed.rawValue) }
+        try output.result(
+            reply,
+            text: sync.map { output.words.joined(node, $0) } ?? output.words.joinedWithoutLoad(node.name)
+        )
+        if let sync, sync.result != "ok" { throw ExitCode(ExitStatus.failed.rawValue) }
     }
 
     /// A new replica, or the one of an attempt that was cut off.

@@ -37,7 +37,7 @@ struct RunCommand: AsyncParsableCommand {
         }
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
-        let live = LiveSettings(settings, logger: logger)
+        let live = LiveSettings(settings, logger: logger) { try replica.adoptRetention($0) }
         // What made a row fail may be gone, and this program may be a newer one.
         _ = try replica.retryParked()
 

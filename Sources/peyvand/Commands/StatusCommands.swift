@@ -53,9 +53,47 @@ struct NodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "node",
         abstract: "The nodes that take part.",
-        subcommands: [List.self],
+        subcommands: [List.self, Show.self, Retire.self],
         defaultSubcommand: List.self
     )
+
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Head office: one node.")
+
+        @Argument(help: "What the node is called.")
+        var name: String
+
+        @OptionGroup var options: NodeOptions
+
+        func run() async throws {
+            let settings = try options.settings()
+            let output = try options.output(settings)
+            let node = try await NodeConnection.open(settings, language: output.language)
+            let shown = try await node.perform(ShowNode(node: name))
+            try node.close()
+            try output.result(shown, text: output.words.node(shown, output.style))
+        }
+    }
+
+    struct Retire: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Head office: a node takes part no more; nothing is kept for it, and it is refused."
+        )
+
+        @Argument(help: "What the node is called.")
+        var name: String
+
+        @OptionGroup var options: NodeOptions
+
+        func run() async throws {
+            let settings = try options.settings()
+            let output = try options.output(settings)
+            let node = try await NodeConnection.open(settings, language: output.language)
+            let reply = try await node.perform(RetireNode(node: name))
+            try node.close()
+            try output.result(reply, text: output.words.retired(reply))
+        }
+    }
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Head office: all nodes that were enrolled.")
@@ -70,7 +108,7 @@ struct NodeCommand: AsyncParsableCommand {
             let settings = try options.settings()
             let output = try options.output(settings)
             let node = try await NodeConnection.open(settings, language: output.language)
-            let fleet = try await node.perform(ShowFleet())
+            let fleet = try await node.perform(ShowFleet(withRetired: true))
             try node.close()
             try output.result(
                 Document(nodes: fleet),

@@ -112,6 +112,8 @@ struct SyncCommand: AsyncParsableCommand {
             defer { watch.cancel() }
             sync = try await node.perform(SyncNow(timeoutSeconds: timeout))
         }
+        // A node that never runs has nobody else to let go of the past.
+        if let replica = node.replica, sync.exitStatus == .done { _ = try replica.trimLog(piecesMax: 16) }
         try node.close()
         try output.result(sync, text: output.words.synchronised(sync))
         if sync.exitStatus != .done { throw ExitCode(sync.exitStatus.rawValue) }
@@ -146,8 +148,22 @@ struct SyncCommand: AsyncParsableCommand {
             output.words.choose("Receiving change sets", "دریافت تغییرها"),
             isPersian: output.language == .fa
         )
+        var loading: ProgressLine?
         while !Task.isCancelled {
-            if let status = try? replica.status(), let behind = status.behind, behind > 0 {
+            if let load = replica.firstLoadProgress {
+                var line =
+                    loading
+                    ?? ProgressLine.onStandardError(
+                        output.words.loadingRows,
+                        resumedAt: load.rows,
+                        isPersian: output.language == .fa
+                    )
+                line.update(count: load.rows, total: load.total)
+                loading = line
+            } else if loading != nil {
+                loading?.finish()
+                loading = nil
+            } else if let status = try? replica.status(), let behind = status.behind, behind > 0 {
                 line.update(
                     count: Int(clamping: status.cursor.position),
                     total: Int(clamping: status.cursor.position + behind)
@@ -155,6 +171,7 @@ struct SyncCommand: AsyncParsableCommand {
             }
             do { try await Task.sleep(for: .milliseconds(200)) } catch { break }
         }
+        loading?.finish()
         line.finish()
     }
 }
@@ -162,6 +179,7 @@ struct SyncCommand: AsyncParsableCommand {
 /// Asks a running node for one complete exchange.
 struct SyncNow: NodeRequest {
     static let name = "sync"
+    static let worksDuringFirstLoad = true
     static let noHub = "This node is head office: its branches call it. Run `peyvand sync` at a branch."
 
     let timeoutSeconds: Double?

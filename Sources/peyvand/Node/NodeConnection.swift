@@ -39,7 +39,9 @@ struct NodeConnection: Sendable {
         while true {
             if try await isServed(settings) { return nil }
             do {
-                return try Replica.open(settings.directory, clock: clock)
+                let replica = try Replica.open(settings.directory, clock: clock)
+                try replica.adoptRetention(settings)
+                return replica
             } catch StoreFailure.inUse(let directory) {
                 guard ContinuousClock.now < deadline else {
                     throw CommandFailure(StoreFailure.inUse(directory: directory), language: language)
@@ -57,7 +59,7 @@ struct NodeConnection: Sendable {
         _ request: Request,
         progress: (ProgressReport) throws -> Void = { _ in }
     ) async throws -> Request.Reply {
-        if let service { return try request.perform(in: service, progress: progress) }
+        if let service { return try request.performIfLoaded(in: service, progress: progress) }
         var outcome: [UInt8]?
         let isServed = try await LocalSocket.request(
             NodeWire.bytes(request, language: language),

@@ -1,4 +1,5 @@
 import Foundation
+import ReplicaStore
 
 /// How far a request has come, or a piece of what it prints.
 struct ProgressReport: Hashable, Codable, Sendable {
@@ -17,11 +18,29 @@ protocol NodeRequest: Codable, Sendable {
     /// The permanent name under which a running node knows the request.
     static var name: String { get }
 
+    /// Whether it can be asked of a node whose first load has not ended.
+    static var worksDuringFirstLoad: Bool { get }
+
     /// Does what is asked. Blocks.
     ///
     /// - Parameter progress: May be called any number of times, never inside a write transaction: it waits for
     ///   the command to take what it is given, and throws when the command is gone.
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Reply
+}
+
+extension NodeRequest {
+    static var worksDuringFirstLoad: Bool { false }
+
+    /// Does what is asked, unless most of the rows are still missing.
+    func performIfLoaded(
+        in node: NodeService,
+        progress: (ProgressReport) throws -> Void
+    ) throws -> Reply {
+        guard Self.worksDuringFirstLoad || node.replica.firstLoadProgress?.isFresh != true else {
+            throw StoreFailure.firstLoad
+        }
+        return try perform(in: node, progress: progress)
+    }
 }
 
 /// Asks whether anybody answers.
@@ -30,6 +49,7 @@ struct Ping: NodeRequest {
     struct Pong: Codable, Sendable {}
 
     static let name = "ping"
+    static let worksDuringFirstLoad = true
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Pong { Pong() }
 }
@@ -61,6 +81,10 @@ enum NodeRequests {
         DropParked.self,
         MakeBackup.self,
         FormerNumber.self,
+        ShowNode.self,
+        RetireNode.self,
+        WriteSnapshotFile.self,
+        ReadSnapshotFile.self,
     ]
 
     /// The request of a name; nil when this version knows none.

@@ -79,7 +79,7 @@ extension NodeService {
         guard let request = try? JSONDecoder().decode(Request.self, from: content) else {
             throw NodeWire.foreign
         }
-        let reply = try request.perform(in: self) { try emit(.progress($0)) }
+        let reply = try request.performIfLoaded(in: self) { try emit(.progress($0)) }
         return [UInt8](try JSONEncoder().encode(reply))
     }
 }

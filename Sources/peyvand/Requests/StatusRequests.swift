@@ -120,11 +120,14 @@ struct PrintedStatus: Codable, Sendable {
 /// Reads how this node is.
 struct ShowStatus: NodeRequest {
     static let name = "status"
+    static let worksDuringFirstLoad = true
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedStatus {
         let status = try node.replica.status()
-        let fleet = status.node.role == .headOffice ? try node.replica.registeredNodes() : []
-        let reasons = HealthReason.all(of: status)
+        let retention = try node.replica.retentionStatus()
+        let reasons =
+            HealthReason.all(of: status)
+            + HealthReason.retention(retention, role: status.node.role, now: node.wallClock())
         return PrintedStatus(
             node: PrintedStatus.Node(
                 id: hexadecimal(status.node.node),
@@ -150,14 +153,11 @@ struct ShowStatus: NodeRequest {
             parked: status.parked,
             conflicts: status.conflicts,
             duplicates: 0,
-            lease: nil,
+            lease: retention.leaseExpiresAt.flatMap(rfc3339).map { PrintedStatus.Lease(expires: $0) },
             vector: status.vector.map {
                 PrintedStatus.Progress(origin: $0.origin.rawValue, node: $0.node, seq: $0.seq)
             },
-            stable: PrintedStatus.Stable(
-                position: fleet.map { status.end.position - min($0.behind, status.end.position) }.min()
-                    ?? status.end.position
-            ),
+            stable: PrintedStatus.Stable(position: retention.stablePosition),
             tables: status.tables.map {
                 PrintedStatus.TableState(name: $0.name, rows: $0.digest.rows, digest: $0.digest.hexadecimal)
             },
@@ -192,6 +192,8 @@ struct PrintedFleetNode: Codable, Sendable {
     let conflicts: Int
     @OrNull var software: String?
     @OrNull var lease: PrintedStatus.Lease?
+    /// Nil while it takes part.
+    @OrNull var retiredAt: String?
     let bytesToday: PrintedStatus.Traffic
     let enrolledAt: String
 }
@@ -199,6 +201,9 @@ struct PrintedFleetNode: Codable, Sendable {
 /// Reads what head office knows of every node.
 struct ShowFleet: NodeRequest {
     static let name = "fleet"
+
+    /// Whether nodes that take part no more are listed too.
+    var withRetired = false
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> [PrintedFleetNode] {
         guard node.replica.node.role == .headOffice else {
@@ -208,8 +213,9 @@ struct ShowFleet: NodeRequest {
             )
         }
         try node.replica.sealForeignWrites()
-        return try node.replica.registeredNodes().map { known in
-            let reasons = HealthReason.all(of: known)
+        let known = try node.replica.registeredNodes().filter { withRetired || $0.retiredAt == nil }
+        return known.map { known in
+            let reasons = known.retiredAt == nil ? HealthReason.all(of: known) + HealthReason.lease(of: known) : []
             return PrintedFleetNode(
                 id: known.node.description,
                 name: known.name,
@@ -225,7 +231,8 @@ struct ShowFleet: NodeRequest {
                 parked: known.parked,
                 conflicts: known.conflicts,
                 software: known.software,
-                lease: nil,
+                lease: PrintedStatus.Lease(of: known, now: node.wallClock()),
+                retiredAt: known.retiredAt.flatMap(rfc3339),
                 bytesToday: PrintedStatus.Traffic(sent: known.bytesToday.sent, received: known.bytesToday.received),
                 enrolledAt: rfc3339(known.enrolledAt) ?? ""
             )
@@ -449,7 +456,7 @@ private func lasting(_ milliseconds: UInt64) -> String {
     return counted(seconds, "second")
 }
 
-private func counted(_ number: some BinaryInteger, _ noun: String) -> String {
+func counted(_ number: some BinaryInteger, _ noun: String) -> String {
     number == 1 ? "1 \(noun)" : "\(number) \(noun)s"
 }
 

@@ -46,6 +46,10 @@ final class UpkeepService: Service {
         self.logger = logger
     }
 
+    /// How often it is looked whether something of the past may go.
+    private static let trimInterval = Duration.seconds(60)
+    private let trimDue = Mutex(ContinuousClock.now)
+
     /// Together with sealing and sending, well within the second that local commits may take.
     private static let interval = Duration.milliseconds(250)
     /// Emptying the file of erased rows waits for readers, so it is not tried all the time.
@@ -55,7 +59,7 @@ final class UpkeepService: Service {
     func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
             while !Task.isCancelled {
-                await upkeep()
+                await self.upkeep()
                 do { try await Task.sleep(for: Self.interval) } catch { return }
             }
         }
@@ -75,6 +79,13 @@ final class UpkeepService: Service {
         }
     }
 
+    /// Lets go of a piece of the past; goes on at the next look when there is more.
+    private func trimIfDue() throws {
+        guard trimDue.withLock({ $0 <= .now }) else { return }
+        let isDone = try replica.trimLog(piecesMax: 1)
+        if isDone { trimDue.withLock { $0 = .now + Self.trimInterval } }
+    }
+
     /// One look, on a thread that may block.
     private func upkeep() async {
         await withCheckedContinuation { done in
@@ -84,6 +95,7 @@ final class UpkeepService: Service {
                     _ = try replica.followLogForSearch(piecesMax: 1)
                     try replica.selfCheckTurn()
                     if scrubbing.isDue(every: Self.scrubInterval) { try replica.scrubErased() }
+                    try trimIfDue()
                     note(nil)
                 } catch {
                     // Not fatal: a program may hold its lock for long, and it is tried again.

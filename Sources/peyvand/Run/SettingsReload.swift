@@ -9,8 +9,11 @@ final class LiveSettings: Service {
     private let current: Mutex<Settings>
     private let logger: Logger
 
-    init(_ settings: Settings, logger: Logger) {
+    private let onChange: @Sendable (Settings) throws -> Void
+
+    init(_ settings: Settings, logger: Logger, onChange: @escaping @Sendable (Settings) throws -> Void) {
         current = Mutex(settings)
+        self.onChange = onChange
         self.logger = logger
     }
 
@@ -21,6 +24,7 @@ final class LiveSettings: Service {
             for await _ in await UnixSignalsSequence(trapping: .sighup) {
                 do {
                     let read = try Settings(data: self.value.directory)
+                    try self.onChange(read)
                     self.current.withLock { $0 = read }
                     self.logger.info("Settings were read again. A changed listen address counts from the next start.")
                 } catch {
