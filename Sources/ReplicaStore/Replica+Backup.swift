@@ -3,6 +3,7 @@ import CSQLite
 import Causality
 import Foundation
 import GRDB
+import GRDBSQLite
 import Glibc
 
 // Backups: a copy of the database that was opened again and checked before anybody relies on it, marked inside,

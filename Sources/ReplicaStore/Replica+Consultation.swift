@@ -23,7 +23,8 @@ enum QuestionKind: UInt16 {
     /// Erasure: head office's signatures of redacted bodies.
     case redactionSignatures = 50
     /// A snapshot is to begin, and one piece of it is wanted.
-    case beginSnapshot = 20, snapshotPiece = 21
+    case beginSnapshot = 20
+    case snapshotPiece = 21
 }
 
 /// When the concerns of a branch may ask something.

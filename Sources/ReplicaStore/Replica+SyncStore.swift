@@ -78,7 +78,7 @@ extension Replica: SyncStore {
                 let skew = Int64(clamping: hello.sentAtMilliseconds) - Int64(clamping: receivedAtMilliseconds)
                 self.contacts.withLock {
                     $0.schemas[hello.origin] = (hello.schemaVersion, hello.parked)
-                    $0.acknowledgedByLife[hello.origin] = hello.cursor
+                    if isCursorKnown { $0.acknowledgedByLife[hello.origin] = hello.cursor }
                     $0[hello.node].claimedSeq = hello.ownSeq
                     $0[hello.node].parked = hello.parked
                     $0[hello.node].conflicts = hello.conflicts

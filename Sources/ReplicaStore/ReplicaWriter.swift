@@ -106,14 +106,15 @@ final class ReplicaWriter {
         )
         try readEnd()
         try loadHubTime()
-        logRows = try Int64.fetchOne(
-            db,
-            sql: """
-                SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
-                    + coalesce((SELECT sum(rows) FROM log
-                        WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
-                """
-        ).map { UInt64(clamping: $0) } ?? 0
+        logRows =
+            try Int64.fetchOne(
+                db,
+                sql: """
+                    SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
+                        + coalesce((SELECT sum(rows) FROM log
+                            WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
+                    """
+            ).map { UInt64(clamping: $0) } ?? 0
         if let seen = try LocalFact.read(.timeSeen, db), let time = HybridTimestamp(packed: UInt64(clamping: seen)) {
             timeMax = max(timeMax, time)
         }

@@ -143,7 +143,9 @@ extension Replica {
                 let isEmpty = try before == nil && writer.isEmpty()
                 if isEmpty { try writer.setIndexesAside() }
                 let isFresh = before.map { $0.isFresh } ?? isEmpty
-                guard let first = nextTable(of: head, after: 0) else { return try self.finish(head, isFresh: isFresh, writer) }
+                guard let first = nextTable(of: head, after: 0) else {
+                    return try self.finish(head, isFresh: isFresh, writer)
+                }
                 let load = SnapshotLoad(
                     head: head,
                     isFresh: isFresh,
@@ -187,7 +189,9 @@ extension Replica {
                 load.rows += reader.rowCount
                 load.afterID = lastID
                 if isTableEnd {
-                    guard let next = nextTable(of: load.head, after: place.table) else { return try self.finish(load.head, isFresh: load.isFresh, writer) }
+                    guard let next = nextTable(of: load.head, after: place.table) else {
+                        return try self.finish(load.head, isFresh: load.isFresh, writer)
+                    }
                     load.table = next.number
                     load.afterID = 0
                 }

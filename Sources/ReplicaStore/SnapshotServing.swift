@@ -1,5 +1,5 @@
-import Causality
 import CRM
+import Causality
 import Foundation
 import GRDB
 import SyncProtocol

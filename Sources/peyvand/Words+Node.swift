@@ -143,7 +143,8 @@ extension Words {
             TextTable.Column(choose("state", "حال")), TextTable.Column(choose("last contact", "آخرین تماس")),
             TextTable.Column(choose("ahead", "نفرستاده"), .right), TextTable.Column(choose("behind", "نگرفته"), .right),
             TextTable.Column(choose("skew ms", "اختلاف"), .right), TextTable.Column(choose("parked", "مانده"), .right),
-            TextTable.Column(choose("conflicts", "تعارض"), .right), TextTable.Column(choose("lease ends", "پایان مهلت")),
+            TextTable.Column(choose("conflicts", "تعارض"), .right),
+            TextTable.Column(choose("lease ends", "پایان مهلت")),
             TextTable.Column(choose("today", "امروز"), .right),
             TextTable.Column(choose("software", "نرم‌افزار")),
         ])

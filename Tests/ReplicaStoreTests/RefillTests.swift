@@ -125,7 +125,9 @@ struct RefillTests {
         var isCut = true
         while isCut {
             messages += 1
-            let (hub, a, b) = (try backup.revived(isNoticed: true), try a.revived(isNoticed: false), try b.revived(isNoticed: false))
+            let (hub, a, b) = (
+                try backup.revived(isNoticed: true), try a.revived(isNoticed: false), try b.revived(isNoticed: false)
+            )
             isCut = try b.sync(with: hub, bytesMax: 300, entriesMax: 2, cutAfter: messages) != nil
             for branch in [a, b, a, b] { try branch.sync(with: hub) }
             try expectEqual([hub, a, b])

@@ -2,10 +2,11 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-@testable import ReplicaStore
 import SyncProtocol
 import TestKit
 import Testing
+
+@testable import ReplicaStore
 
 /// What may be forgotten, and when.
 @Suite("Leases and trimming")

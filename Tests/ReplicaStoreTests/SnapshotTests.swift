@@ -2,10 +2,11 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-@testable import ReplicaStore
 import SyncProtocol
 import TestKit
 import Testing
+
+@testable import ReplicaStore
 
 /// First load, and return after a long absence.
 @Suite("Snapshots")
@@ -100,7 +101,11 @@ struct SnapshotTests {
         }
         // The snapshot has replaced tables, never the log.
         let bodies = try away.replica.read { reader in
-            try Int.fetchOne(reader.db, sql: "SELECT count(*) FROM log WHERE position <= ? AND body IS NOT NULL", arguments: [Int64(mine)]) ?? 0
+            try Int.fetchOne(
+                reader.db,
+                sql: "SELECT count(*) FROM log WHERE position <= ? AND body IS NOT NULL",
+                arguments: [Int64(mine)]
+            ) ?? 0
         }
         #expect(bodies == Int(mine))
         #expect(position < mine)

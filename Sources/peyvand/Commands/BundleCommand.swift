@@ -22,7 +22,10 @@ struct BundleCommand: AsyncParsableCommand {
 
         func run() async throws {
             guard snapshot else {
-                throw CommandFailure(.usage, "Add --snapshot: this version writes all rows, and not single change sets.")
+                throw CommandFailure(
+                    .usage,
+                    "Add --snapshot: this version writes all rows, and not single change sets."
+                )
             }
             try await BundleCommand.perform(
                 options,

@@ -173,7 +173,8 @@ private struct ImportWriting {
                 try perform(draft)
             } catch let failure as StoreFailure {
                 switch failure {
-                case .database, .diskFull, .notJoined, .firstLoad, .headOfficeOnly, .headOfficeMakes, .changeSet, .damagedRow,
+                case .database, .diskFull, .notJoined, .firstLoad, .headOfficeOnly, .headOfficeMakes, .changeSet,
+                    .damagedRow,
                     .damagedLog:
                     throw failure
                 default: throw Refusal(line: draft.line, failure: failure)

@@ -56,7 +56,8 @@ extension HealthReason {
             reasons.append(
                 HealthReason(
                     code: "damaged",
-                    sentence: "Rows differ from what was written; no snapshot is given to anybody. Run `peyvand verify`.",
+                    sentence:
+                        "Rows differ from what was written; no snapshot is given to anybody. Run `peyvand verify`.",
                     state: .red
                 )
             )
