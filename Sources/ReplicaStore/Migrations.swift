@@ -160,7 +160,7 @@ enum Format2 {
 
     /// What of the log is not in the tables yet. `parkedRow`: rows that could not be applied. `unknownPart`: tables
     /// and columns of a newer schema, with how many columns of the table were known when the change set was taken.
-    /// `keptBody`: the change sets whose bodies are needed for it.
+    /// `neededBody`: the change sets whose bodies are needed for it.
     private static let parking = """
         CREATE TABLE parkedRow(
             number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -190,6 +190,6 @@ enum Format2 {
             columnsKnown INTEGER NOT NULL,
             PRIMARY KEY (origin, seq, tableNumber)
         ) WITHOUT ROWID;
-        CREATE VIEW keptBody AS SELECT origin, seq FROM parkedRow UNION SELECT origin, seq FROM unknownPart;
+        CREATE VIEW neededBody AS SELECT origin, seq FROM parkedRow UNION SELECT origin, seq FROM unknownPart;
         """
 }

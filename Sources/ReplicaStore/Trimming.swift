@@ -8,7 +8,12 @@ import SyncProtocol
 
 extension ReplicaWriter {
     /// Whether a body must stay although everybody has it: something in it could not be taken yet.
-    func mustKeepBody(at position: UInt64) throws -> Bool { false }
+    func mustKeepBody(at position: UInt64) throws -> Bool {
+        let statement = try db.cachedStatement(
+            sql: "SELECT EXISTS (SELECT 1 FROM log JOIN neededBody USING (origin, seq) WHERE position = ?)"
+        )
+        return try Bool.fetchOne(statement, arguments: [Int64(clamping: position)]) ?? false
+    }
 }
 
 extension Replica {

@@ -117,7 +117,7 @@ struct ParkingTests {
         try writer.add(["name": .text("یک"), "note": .blob([1])])
         try writer.add(["name": .text("دو")])
         try writer.sync(with: hub)
-        let kept = try hub.onDisk { try Row.fetchAll($0, sql: "SELECT origin, seq FROM keptBody") }
+        let kept = try hub.onDisk { try Row.fetchAll($0, sql: "SELECT origin, seq FROM neededBody") }
         #expect(kept.map { [$0[0], $0[1]] as [Int] } == [[2, 1]])
     }
 
