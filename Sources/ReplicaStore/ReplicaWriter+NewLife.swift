@@ -124,6 +124,8 @@ extension ReplicaWriter {
 
     /// How many origin numbers head office leaves out when it was restored: those may have been given since.
     static let originsLeftOut: Int64 = 1000
+    /// How many more may be skipped.
+    private static let originsDrawn: Int64 = 8000
 
     /// At head office: goes on under a new origin number, because it was restored or is a copy, as part of the
     /// present transaction. What it has written stays as it is; what it has written since comes back from its
@@ -132,7 +134,9 @@ extension ReplicaWriter {
         guard node.role == .headOffice else { return }
         let seq = vector[node.origin]?.seq ?? 0
         let next = try Int64(nextOrigin().rawValue)
-        try note(.nextOrigin, min(next + Self.originsLeftOut, Int64(Origin.rawValueMax)))
+        // Drawn, because the same backup may be restored twice, and both lives would take the same number.
+        let skipped = Self.originsLeftOut + Int64.random(in: 0..<Self.originsDrawn)
+        try note(.nextOrigin, min(next + skipped, Int64(Origin.rawValueMax)))
         let origin = try nextOrigin()
         try switchOrigin(to: origin, after: seq, reason: reason)
         guard let row = node.branchRow else { return }

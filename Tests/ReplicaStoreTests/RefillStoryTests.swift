@@ -114,7 +114,7 @@ struct RefillStoryTests {
         forged[60] ^= 1
         for statement in [stolen, forged] {
             try y.replica.withWriter { writer in
-                try writer.db.execute(sql: "UPDATE voucher SET statement = ?", arguments: [Data(statement)])
+                try writer.db.execute(sql: "UPDATE ownVoucher SET statement = ?", arguments: [Data(statement)])
             }
             #expect(throws: SyncFailure.self) { try y.sync(with: backup) }
         }

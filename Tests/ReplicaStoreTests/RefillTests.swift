@@ -65,7 +65,9 @@ struct RefillTests {
             }
             for table in Schema.current.tables where table != .conflict {
                 for place in [table.name, table.graveyard] {
-                    let columns = table.columns.map(\.name.quotedForTest).joined(separator: ", ")
+                    // A head office that was put back has a new origin number.
+                    let names = table.columns.map(\.name).filter { table != .branch || $0 != "origin" }
+                    let columns = names.map(\.quotedForTest).joined(separator: ", ")
                     for row in try Row.fetchAll(db, sql: "SELECT \(columns) FROM \(place) ORDER BY id") {
                         lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
                     }
