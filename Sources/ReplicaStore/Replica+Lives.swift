@@ -50,7 +50,10 @@ extension Replica {
         switch occasion {
         case .welcomed(let welcome, _):
             return try withWriter { writer in
-                guard let reason = try writer.formerLifeReason(welcome) else { return .goOn }
+                // What head office has lost and another branch brings back must not be issued again.
+                guard welcome.extras.lost == nil, let reason = try writer.formerLifeReason(welcome) else {
+                    return .goOn
+                }
                 forkSearch.withLock { $0 = ForkSearch(reason: reason) }
                 let own = writer.vector[writer.node.origin]?.seq ?? 0
                 return nextForkQuestion(upTo: min(own, welcome.acceptedSeq), writer.node.origin)
@@ -438,8 +441,9 @@ extension ReplicaWriter {
     /// Checks, at head office, that work which was issued again is here only once.
     ///
     /// - Throws: ``Refusal`` with `alreadyHave`: the child drops it, in a new life.
-    func checkFirstIdentity(of set: IncomingChangeSet, chain: ChangeChain) throws {
-        guard node.role == .headOffice else { return }
+    func checkFirstIdentity(of set: IncomingChangeSet, chain: ChangeChain, from source: ChangeSource) throws {
+        // What comes back from a lost log was taken there before; whoever brings it has not issued it.
+        guard source == .child else { return }
         let header = set.reader.header
         let identity: FirstIdentity
         if let first = header.extensions.firstIdentity {
@@ -498,6 +502,8 @@ extension ReplicaWriter {
     /// - Throws: ``Refusal`` when two lives have written different things under one number; with `forked`, if the
     ///   peer is one of them.
     func checkIsSame(_ set: IncomingChangeSet, from source: ChangeSource) throws {
+        // Of a change set whose rows were erased since, the content is another and the chain is head office's word.
+        guard set.redaction == nil else { return }
         let id = set.reader.header.id
         let before = id.seq == 1 ? .empty : try chain(of: ChangeSetID(origin: id.origin, seq: id.seq - 1))
         guard let before, try chain(of: id) == before.appending(content: set.content) else {

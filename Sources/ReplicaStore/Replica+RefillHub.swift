@@ -56,8 +56,17 @@ extension Replica {
                     sql: "UPDATE registeredNode SET acknowledgedPosition = min(acknowledgedPosition, ?) WHERE node = ?",
                     arguments: [Int64(clamping: prefixes[index].position), Data(peer.node.bytes)]
                 )
+                try writer.db.execute(
+                    sql: """
+                        UPDATE registeredLife SET acknowledgedPosition = min(acknowledgedPosition, ?) WHERE origin = ?
+                        """,
+                    arguments: [Int64(clamping: prefixes[index].position), peer.origin.rawValue]
+                )
             }
-            self.contacts.withLock { $0[peer.node].acknowledged = nil }
+            self.contacts.withLock {
+                $0[peer.node].acknowledged = nil
+                $0.acknowledgedByLife[peer.origin] = nil
+            }
             return index
         }
     }
@@ -288,7 +297,8 @@ extension ReplicaWriter {
         guard writesReserved else { return }
         let isBranch = try Bool.fetchOne(
             db,
-            sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?)",
+            // Former lives of a branch are a branch's, too.
+            sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?)",
             arguments: [set.reader.header.id.origin.rawValue]
         )
         guard isBranch != true else {

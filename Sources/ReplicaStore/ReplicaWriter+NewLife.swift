@@ -73,6 +73,32 @@ private struct TouchedRows {
     }
 }
 
+/// A write of the log that is not in the tables: it waits, or was given up.
+private struct ParkedWrite: Hashable {
+    let origin: Origin
+    let seq: Int64
+    let table: Int
+    let id: Int64
+
+    init(_ origin: Origin, _ seq: Int64, _ table: Int, _ id: Int64) {
+        self.origin = origin
+        self.seq = seq
+        self.table = table
+        self.id = id
+    }
+
+    static func all(_ db: Database) throws -> Set<ParkedWrite> {
+        let rows = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT origin, seq, tableNumber, id FROM parkedRow
+                UNION ALL SELECT origin, seq, tableNumber, id FROM droppedRow
+                """
+        )
+        return Set(rows.compactMap { row in Origin(rawValue: row[0]).map { ParkedWrite($0, row[1], row[2], row[3]) } })
+    }
+}
+
 extension ReplicaWriter {
     /// Goes on under a new origin number, as part of the present transaction: what this copy wrote after the
     /// fork leaves log, vector and tables, and waits to be issued again; change sets up to the fork take the
@@ -122,10 +148,10 @@ extension ReplicaWriter {
 
     // MARK: Without a hub
 
-    /// How many origin numbers head office leaves out when it was restored: those may have been given since.
+    /// How many origin numbers head office leaves out when it was restored: those may have been given since. It
+    /// leaves out some more, by chance, because one backup may be restored twice, and each time is another life.
     static let originsLeftOut: Int64 = 1000
-    /// How many more may be skipped.
-    private static let originsDrawn: Int64 = 8000
+    private static let originsDrawnFrom: Int64 = 16_384
 
     /// At head office: goes on under a new origin number, because it was restored or is a copy, as part of the
     /// present transaction. What it has written stays as it is; what it has written since comes back from its
@@ -134,9 +160,9 @@ extension ReplicaWriter {
         guard node.role == .headOffice else { return }
         let seq = vector[node.origin]?.seq ?? 0
         let next = try Int64(nextOrigin().rawValue)
-        // Drawn, because the same backup may be restored twice, and both lives would take the same number.
-        let skipped = Self.originsLeftOut + Int64.random(in: 0..<Self.originsDrawn)
-        try note(.nextOrigin, min(next + skipped, Int64(Origin.rawValueMax)))
+        let first = next + Self.originsLeftOut + Int64.random(in: 0..<Self.originsDrawnFrom)
+        // Near the end of the numbers there is no room to choose.
+        try note(.nextOrigin, min(first, max(next + 1, Int64(Origin.rawValueMax) - Self.originsDrawnFrom)))
         let origin = try nextOrigin()
         try switchOrigin(to: origin, after: seq, reason: reason)
         guard let row = node.branchRow else { return }
@@ -301,11 +327,12 @@ extension ReplicaWriter {
         let isComplete = try logIsComplete()
         for (number, ids) in touched.born {
             guard let table = schema.table(number: number) else { continue }
-            for id in ids.sorted() { try takeAway(id, of: table) }
+            for id in ids.sorted() where try !merge(of: table).isErased(id) { try takeAway(id, of: table) }
         }
         for (number, ids) in touched.written {
             guard let table = schema.table(number: number) else { continue }
-            for id in ids.sorted() {
+            // An erased row stays erased: there is nothing of it to set right.
+            for id in ids.sorted() where try !merge(of: table).isErased(id) {
                 if isComplete {
                     try takeAway(id, of: table)
                 } else {
@@ -315,9 +342,10 @@ extension ReplicaWriter {
         }
         guard !touched.written.isEmpty else { return }
         let decompressor = ZstdDecompressor()
+        let parked = try ParkedWrite.all(db)
         let rows = try Row.fetchCursor(
             db,
-            sql: "SELECT position, origin, time, body FROM log WHERE body IS NOT NULL ORDER BY position"
+            sql: "SELECT position, origin, time, body, seq FROM log WHERE body IS NOT NULL ORDER BY position"
         )
         while let row = try rows.next() {
             guard let origin = Origin(rawValue: row[1]),
@@ -331,7 +359,9 @@ extension ReplicaWriter {
                     let merge = try merge(of: table)
                     var cursor = block.makeCursor()
                     while cursor.advance() {
-                        guard ids.contains(cursor.id) else { continue }
+                        guard ids.contains(cursor.id),
+                            !parked.contains(ParkedWrite(origin, row[4], block.number, cursor.id))
+                        else { continue }
                         let write = RowWrite(
                             id: cursor.id,
                             operation: cursor.operation,

@@ -95,12 +95,14 @@ extension ReplicaWriter {
         let time = max(timeMax.next, min(change.time, latest))
         let stamp = Stamp(time: time, origin: node.origin)
         var rows = 0
-        let tables = try original.tables.map { table in
+        let tables = try original.tables.compactMap { table -> TableChanges? in
             guard let description = schema.table(number: table.number) else { return table }
             let merge = try merge(of: description)
             var moved = TableChanges(number: table.number, columnCount: table.columnCount, rows: [])
             for row in table.rows {
                 let row = present.following(row, description, schema)
+                // Erased meanwhile: nothing of it may be written again.
+                guard try !merge.isErased(row.id.rawValue) else { continue }
                 arena.load(row.columns, row.values)
                 try merge.apply(
                     RowWrite(id: row.id.rawValue, operation: row.operation, columns: row.columns, stamp: stamp),
@@ -109,7 +111,7 @@ extension ReplicaWriter {
                 moved.rows.append(row)
             }
             rows += moved.rows.count
-            return moved
+            return moved.rows.isEmpty ? nil : moved
         }
         var extensions = original.header.extensions
         extensions.firstIdentity = change.identity

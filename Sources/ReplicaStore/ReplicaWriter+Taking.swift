@@ -126,7 +126,7 @@ extension ReplicaWriter {
         }
         try checkErasures(in: set, from: source)
         let next = try provedChain(of: set, after: chain)
-        try checkFirstIdentity(of: set, chain: next)
+        try checkFirstIdentity(of: set, chain: next, from: source)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
         let stamp = Stamp(time: set.time, origin: header.id.origin)

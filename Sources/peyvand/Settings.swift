@@ -120,7 +120,9 @@ struct Settings: Sendable {
         }
         var values: [String: String] = [:]
         for (name, value) in table {
-            guard Key(rawValue: name) != nil, let text = value.string ?? value.int.map(String.init) else {
+            guard let key = Key(rawValue: name),
+                let text = value.string ?? (key == .lease || key == .history ? value.int.map(String.init) : nil)
+            else {
                 let known = Key.allCases.map(\.rawValue).joined(separator: ", ")
                 throw CommandFailure(
                     .failed,

@@ -765,7 +765,7 @@ struct BadInputTests {
     func usage() async throws {
         let (home, hq) = try await headOffice()
         for (words, sentence) in [
-            (["frobnicate"], "Unexpected argument"), (["customer", "frobnicate"], "Unexpected argument"),
+            (["frobnicate"], "There is no command"), (["customer", "frobnicate"], "There is no command"),
             (["customer", "add", "--frob", "x"], "Unknown option '--frob'"),
             (["customer", "add"], "Nothing was given for the new customer"),
             (["customer", "add", "--set", "frob=SECRET"], "customer has no field \"frob\""),

@@ -74,6 +74,18 @@ struct BackupTests {
         #expect(try again.verify { _, _ in }.allSatisfy(\.isRight))
     }
 
+    @Test("Head offices restored from one backup are different lives")
+    func restoredTwice() throws {
+        let hub = try Office.headOffice()
+        _ = try hub.replica.backup(to: file) { _, _ in }
+        let origins = try (0..<3).map { number in
+            try Replica.restore(file, to: home.path + "/\(number)", replacing: false, older: false) {
+                1_800_000_000_000
+            }.origin
+        }
+        #expect(Set(origins).count > 1)
+    }
+
     @Test("An older backup than the safe one is refused, with what would be missing")
     func olderBackup() throws {
         let hub = try Office.headOffice()
