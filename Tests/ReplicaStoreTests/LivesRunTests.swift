@@ -9,7 +9,11 @@ import Testing
 @testable import SyncProtocol
 
 /// Random histories of a branch that is put back to older copies, and of copies that write side by side.
-@Suite("Random restores and clones")
+/// Takes minutes in a debug build, so it runs when `PEYVAND_LONG_TESTS` is set.
+@Suite(
+    "Random restores and clones",
+    .enabled(if: ProcessInfo.processInfo.environment["PEYVAND_LONG_TESTS"] != nil)
+)
 struct LivesRunTests {
     private static let runs = 200
 
