@@ -30,7 +30,10 @@ struct ClockProcessTests {
             // As if the machine had been started again since the clock was measured.
             let forgotten = try await run(
                 "sqlite3",
-                [branch + "/replica.db", ".dbconfig enable_trigger off", "UPDATE localFact SET value = value + 1 WHERE name = 'measuredBoot'"]
+                [
+                    branch + "/replica.db", ".dbconfig enable_trigger off",
+                    "UPDATE localFact SET value = value + 1 WHERE name = 'measuredBoot'",
+                ]
             )
             #expect(forgotten.code == 0)
 
