@@ -211,7 +211,7 @@ struct ErasureTests {
         let (a, b) = (offices[0], offices[1])
         try a.edit(id, ["note": .text(Self.canary)])
         try a.sync(with: hub)
-        let old = try hub.copy(origin: 1000)
+        let old = try hub.revived(isNoticed: true)
         let other = try b.add(["name": .text("دیگری")])
         for office in [b, a, b] { try office.sync(with: hub) }
         _ = try hub.replica.erase(customer: id)
