@@ -53,18 +53,21 @@ extension ReplicaReader {
             }
             fresh = next
         }
-        if let (table, ids) = try conflicts(about: found) { found[table.number, default: []].formUnion(ids) }
-        return schema.tables.compactMap { table in
-            guard let ids = found[table.number] else { return nil }
+        found[TableDescription.conflict.number, default: []].formUnion(try conflicts(about: found))
+        return ordered(found)
+    }
+
+    /// Rows by table and identifier.
+    private func ordered(_ found: [Int: Set<Int64>]) -> [(table: TableDescription, ids: [RowID])] {
+        schema.tables.compactMap { table in
+            guard let ids = found[table.number], !ids.isEmpty else { return nil }
             return (table, ids.sorted().compactMap(RowID.init(rawValue:)))
         }
     }
 
     /// The losing writes that are listed of some rows: they hold values of them.
-    private func conflicts(
-        about rows: [Int: Set<Int64>]
-    ) throws -> (table: TableDescription, ids: [Int64])? {
-        guard let conflicts = schema.table(named: "conflict") else { return nil }
+    private func conflicts(about rows: [Int: Set<Int64>]) throws -> [Int64] {
+        let conflicts = TableDescription.conflict
         var ids: [Int64] = []
         for (number, parents) in rows {
             guard let table = schema.table(number: number) else { continue }
@@ -76,7 +79,21 @@ extension ReplicaReader {
                 }
             }
         }
-        return ids.isEmpty ? nil : (conflicts, ids)
+        return ids
+    }
+
+    /// The rows of all tables that were deleted before a moment, and the losing writes that are listed of them.
+    fileprivate func deleted(before time: HybridTimestamp) throws -> [(table: TableDescription, ids: [RowID])] {
+        var found: [Int: Set<Int64>] = [:]
+        for table in schema.tables {
+            found[table.number] = try Int64.fetchSet(
+                db,
+                sql: "SELECT id FROM \(table.graveyard) WHERE _time < ?",
+                arguments: [Int64(clamping: time.packed)]
+            )
+        }
+        found[TableDescription.conflict.number, default: []].formUnion(try conflicts(about: found))
+        return ordered(found)
     }
 
     /// A customer's rows in all tables, deleted ones too, by table and identifier.
@@ -107,17 +124,7 @@ extension Replica {
 
     /// At head office: erases the rows of all tables that were deleted before a moment.
     package func erase(deletedBefore milliseconds: UInt64) throws -> Erasure {
-        let limit = Int64(clamping: HybridTimestamp(milliseconds: milliseconds).packed)
-        return try erase { reader in
-            try reader.schema.tables.compactMap { table in
-                let ids = try Int64.fetchAll(
-                    reader.db,
-                    sql: "SELECT id FROM \(table.graveyard) WHERE _time < ? ORDER BY id",
-                    arguments: [limit]
-                )
-                return ids.isEmpty ? nil : (table, ids.compactMap(RowID.init(rawValue:)))
-            }
-        }
+        try erase { try $0.deleted(before: HybridTimestamp(milliseconds: milliseconds)) }
     }
 
     private func erase(

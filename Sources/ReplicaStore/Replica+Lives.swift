@@ -506,7 +506,7 @@ extension ReplicaWriter {
         guard set.redaction == nil else { return }
         let id = set.reader.header.id
         let before = id.seq == 1 ? .empty : try chain(of: ChangeSetID(origin: id.origin, seq: id.seq - 1))
-        guard let before, try chain(of: id) == before.appending(content: set.content) else {
+        guard let before, try chain(of: id) == provedChain(of: set, after: before) else {
             throw Refusal(
                 source == .child ? .forked : .invalidChange,
                 "Change set \(id) is another one here: two copies of the node that wrote it are in use."

@@ -310,7 +310,8 @@ extension Replica {
                     }
                     body = .pieces(time, bytes: length)
                 } else {
-                    guard let stored = row[5] as Data? else { break }
+                    // What is redacted and not signed yet: others have to bring it as well.
+                    guard let stored = row[5] as Data?, !StoredContent.isUnsigned(stored) else { break }
                     guard bytes + stored.count <= Self.offerBytesMax else { break }
                     bytes += stored.count
                     let isCompressed = stored.first == Self.zstdFirstByte

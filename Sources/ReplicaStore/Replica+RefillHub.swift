@@ -273,7 +273,7 @@ extension ReplicaWriter {
                 there: header.previousChain
             )
         }
-        guard chain.appending(content: set.content).prefix == head.chain else {
+        guard try provedChain(of: set, after: chain).prefix == head.chain else {
             throw Refusal(.invalidChange, "Change set \(head.id) is not the one that its chain names.")
         }
         guard try isHeld(header.context) else { return .waits }

@@ -320,7 +320,7 @@ extension Replica: SyncStore {
             throw StoreFailure.damagedLog(position: position, reason: "Its body is missing.")
         }
         let bytes = [UInt8](data)
-        if first == StoredContent.redactedFirstByte, StoredContent(bytes)?.redaction?.isSigned != true {
+        if StoredContent.isUnsigned(data) {
             throw StoreFailure.damagedLog(
                 position: position,
                 reason: "Rows of it were erased, and head office has not signed what is left."

@@ -66,19 +66,6 @@ extension ReplicaWriter {
         try list.finish()
     }
 
-    /// Takes the values of an erased row out of the list, and forgets its history.
-    ///
-    /// At head office, inside a transaction that makes a change set of its own.
-    func withdrawConflicts(of table: TableDescription, id: RowID, _ transaction: LocalTransaction) throws {
-        try judge?.forget(ConflictJudge.RowKey(table: table.number, row: id.rawValue))
-        for entry in try ConflictList.entries(of: table, id.rawValue, ReplicaReader(db, schema: schema)) {
-            var values: [String: FieldValue] = ["resolution": .text(ConflictResolution.superseded.rawValue)]
-            // Null says what kind of conflict it was.
-            for name in ["kept", "lost"] where !entry[name].isNull { values[name] = .text("{}") }
-            try transaction.update(TableDescription.conflict.name, id: entry.id, values)
-        }
-    }
-
     /// The row that an entry of another life is about.
     private func entryKey(of row: ChangeCursor) -> ConflictJudge.RowKey? {
         let columns = TableDescription.conflict

@@ -126,6 +126,14 @@ extension ReplicaWriter {
 
     // MARK: Ending a transaction
 
+    /// Forgets what was contested about rows that the present transaction has erased, before it would be listed.
+    func forgetContestedErased() throws {
+        guard let judge else { return }
+        for merge in openMerges where merge.hasErased {
+            for id in merge.erasedRows { try judge.forget(ConflictJudge.RowKey(table: merge.table.number, row: id)) }
+        }
+    }
+
     /// Takes whatever the present transaction has erased out of the rest of the file as well.
     func completeErasures() throws {
         // What is erased only now was written in this transaction.
@@ -142,6 +150,7 @@ extension ReplicaWriter {
         }
         guard !rows.isEmpty else { return }
         erasing.hasErased = true
+        searchedContent = nil
         try redactLog(without: rows, after: isOrdered ? 0 : erasing.logEnd)
         try note(.scrubDue, 1)
         try db.execute(
@@ -161,6 +170,7 @@ extension ReplicaWriter {
         try db.cachedStatement(sql: "DELETE FROM \(table.before) WHERE id = ?").execute(arguments: [id])
         try db.cachedStatement(sql: "DELETE FROM pending WHERE tableNumber = ? AND id = ?")
             .execute(arguments: [table.number, id])
+        try forgetParked(RowKey(table: table.number, id: id))
         if table.number == TableDescription.customer.number { try removeFromSearch(id) }
     }
 

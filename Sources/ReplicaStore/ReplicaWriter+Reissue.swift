@@ -101,8 +101,11 @@ extension ReplicaWriter {
             var moved = TableChanges(number: table.number, columnCount: table.columnCount, rows: [])
             for row in table.rows {
                 let row = present.following(row, description, schema)
-                // Erased meanwhile: nothing of it may be written again.
-                guard try !merge.isErased(row.id.rawValue) else { continue }
+                // Erased while it waited: it must not come into the log again.
+                if try merge.isErased(row.id.rawValue) {
+                    try note(.scrubDue, 1)
+                    continue
+                }
                 arena.load(row.columns, row.values)
                 try merge.apply(
                     RowWrite(id: row.id.rawValue, operation: row.operation, columns: row.columns, stamp: stamp),

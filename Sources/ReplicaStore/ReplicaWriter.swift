@@ -165,6 +165,7 @@ final class ReplicaWriter {
                 erasing.logEnd = end.position
                 try sealForeignWrites()
                 let result = try body()
+                try forgetContestedErased()
                 try listConflicts()
                 try completeErasures()
                 try digests.flush()

@@ -226,7 +226,8 @@ final class RowMerge {
         try graveyard.read(id: id, columns: []) { $0.newestStamp(at: 0) == .erasure } ?? false
     }
 
-    /// Whether any row was erased since ``takeErased()``.
+    /// The rows that were erased since ``takeErased()``, and whether there are any.
+    var erasedRows: [Int64] { erased }
     var hasErased: Bool { !erased.isEmpty }
 
     /// The rows that were erased since this was last asked.

@@ -30,6 +30,12 @@ struct StoredContent {
         redaction = Redaction(chain: chain, signature: Array(bytes[(1 + ChangeChain.byteCount)..<Self.headBytes]))
     }
 
+    /// Whether the bytes are what an erasure has left, and head office has not signed that yet.
+    static func isUnsigned(_ bytes: Data) -> Bool {
+        guard bytes.first == redactedFirstByte else { return false }
+        return StoredContent([UInt8](bytes.prefix(headBytes + 1)))?.redaction?.isSigned != true
+    }
+
     var isCompressed: Bool { stored.first == Replica.zstdFirstByte }
 
     /// The content.

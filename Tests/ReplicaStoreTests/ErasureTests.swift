@@ -205,6 +205,43 @@ struct ErasureTests {
         #expect(try hub.value("name", of: id) == .text("مریم"))
     }
 
+    @Test("Head office put back to a copy made before an erasure erases again when its branches fill it")
+    func restoredHeadOffice() throws {
+        let (hub, offices, id) = try organisation(named: ["a", "b"])
+        let (a, b) = (offices[0], offices[1])
+        try a.edit(id, ["note": .text(Self.canary)])
+        try a.sync(with: hub)
+        let old = try hub.revived(isNoticed: true)
+        let other = try b.add(["name": .text("دیگری")])
+        for office in [b, a, b] { try office.sync(with: hub) }
+        _ = try hub.replica.erase(customer: id)
+        for office in [a, b, a] { try office.sync(with: hub) }
+        for _ in 0..<3 { for office in offices { try office.sync(with: old) } }
+        #expect(try old.isErased(id))
+        #expect(try old.value("name", of: other) == .text("دیگری"))
+        for office in [old, a, b] { try office.expectNowhere(Self.canary) }
+        try expectEqual([old, a, b])
+    }
+
+    @Test("The values that lost to an erased customer's others are erased with it")
+    func conflicts() throws {
+        let (hub, offices, id) = try organisation(named: ["a", "b"])
+        let (a, b) = (offices[0], offices[1])
+        try a.edit(id, ["note": .text("\(Self.canary) 1")])
+        b.wallMilliseconds += 1000
+        try b.edit(id, ["note": .text("\(Self.canary) 2")])
+        for office in [a, b, a] { try office.sync(with: hub) }
+        #expect(try hub.replica.read { try $0.openConflicts() } == 1)
+        let erased = try hub.replica.erase(customer: id)
+        #expect(Set(erased.rows.map(\.table)) == ["customer", "conflict"])
+        for office in [a, b, a] { try office.sync(with: hub) }
+        for office in [hub, a, b] {
+            try office.expectNowhere(Self.canary)
+            #expect(try office.replica.read { try $0.openConflicts() } == 0)
+        }
+        try expectEqual([hub, a, b])
+    }
+
     private func organisation(named names: [String]) throws -> (hub: Office, offices: [Office], id: RowID) {
         let hub = try Office.headOffice()
         let offices = try names.map { try Office.branch($0, of: hub) }

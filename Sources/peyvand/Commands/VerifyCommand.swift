@@ -40,7 +40,7 @@ struct VerifyCommand: AsyncParsableCommand {
             if repair || with != nil {
                 guard !found.isHeadOffice else {
                     output.message(output.words.headOfficeRepairsAlone)
-                    throw ExitCode(HealthState.red.exitCode)
+                    return .red
                 }
                 let sync = try await compare(node, repairs: repair && yes, output)
                 guard sync.result == "ok" || sync.isDifferent else {
