@@ -141,6 +141,8 @@ extension Replica {
         if isEqual == true { try forgetDifferences() }
         guard isEqual == false || wish != .none else { return .goOn }
         comparisonWish.withLock { $0 = .none }
+        // Tables and columns that only one of both knows are no difference.
+        guard contacts.withLock({ $0.own.schema }) == UInt32(schema.version) else { return .goOn }
         let child = ChangeSetID(origin: node.origin, seq: ownSeq)
         let knowledge = SharedKnowledge(prefix: prefix, child: child)
         let question = try read { reader -> SyncQuestion? in

@@ -46,7 +46,8 @@ extension ReplicaWriter {
         from source: ChangeSource,
         isFirst: Bool = false
     ) -> ParkingReason? {
-        if !isFirst, !parked.isEmpty, parked.contains(RowKey(table: table.number, id: row.id)) {
+        // Nothing holds up an erasure: it takes what waits with it.
+        if !isFirst, !parked.isEmpty, row.operation != .erase, parked.contains(RowKey(table: table.number, id: row.id)) {
             return ParkingReason(
                 code: .queued,
                 sentence: "An earlier change of this row is parked; this one follows it."

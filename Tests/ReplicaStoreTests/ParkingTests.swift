@@ -143,6 +143,24 @@ struct ParkingTests {
         #expect(try hub.replica.retryParked(waiting[0].number) == nil)
     }
 
+    @Test("An erasure waits behind nothing, and takes what waits of the row with it")
+    func erased() throws {
+        let hub = try Site.headOffice()
+        let writer = try Site.branch("writer", of: hub, .skewed)
+        let other = try Site.branch("other", of: hub)
+        let id = try writer.add(["name": .text("یک")])
+        for site in [writer, other] { try site.sync(with: hub) }
+        try writer.edit(id, ["note": .blob([9])])
+        for site in [writer, other] { try site.sync(with: hub) }
+        #expect(try other.replica.status().parked == 1)
+        _ = try hub.replica.erase(customer: id)
+        #expect(try hub.replica.status().parked == 0)
+        try other.sync(with: hub)
+        #expect(try other.replica.status().parked == 0)
+        for site in [hub, other] { #expect(try site.value("name", of: id) == nil) }
+        #expect(try expectSame([hub, other]))
+    }
+
     @Test("Whatever was refused for a while, at any node, ends equal when the cause is gone")
     func anyHistory() throws {
         var random = SeededRandom(seed: testSeed("parking"))
