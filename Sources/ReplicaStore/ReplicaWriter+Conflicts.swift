@@ -197,7 +197,7 @@ private struct ConflictList {
     }
 
     private func resolve(_ entry: StoredRow, _ resolution: ConflictResolution) throws {
-        let now = FieldValue.integer(Int64(clamping: writer.wallClock()))
+        let now = FieldValue.integer(Int64(clamping: writer.now))
         try transaction.update(
             TableDescription.conflict.name,
             id: entry.id,
