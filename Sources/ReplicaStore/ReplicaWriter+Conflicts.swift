@@ -31,6 +31,7 @@ extension ReplicaWriter {
             return
         }
         // A new row meets nothing, and an erasure leaves nothing to decide.
+        if write.operation == .erase { try judge.forget(ConflictJudge.RowKey(table: table.number, row: write.id)) }
         guard write.operation != .birth, write.operation != .erase else {
             try merge.apply(write, row)
             return
@@ -64,19 +65,6 @@ extension ReplicaWriter {
             if list.byteCount > Self.bytesPerChangeSetMax { try list.finish() }
         }
         try list.finish()
-    }
-
-    /// Takes the values of an erased row out of the list, and forgets its history.
-    ///
-    /// At head office, inside a transaction that makes a change set of its own.
-    func withdrawConflicts(of table: TableDescription, id: RowID, _ transaction: LocalTransaction) throws {
-        try judge?.forget(ConflictJudge.RowKey(table: table.number, row: id.rawValue))
-        for entry in try ConflictList.entries(of: table, id.rawValue, ReplicaReader(db, schema: schema)) {
-            var values: [String: FieldValue] = ["resolution": .text(ConflictResolution.superseded.rawValue)]
-            // Null says what kind of conflict it was.
-            for name in ["kept", "lost"] where !entry[name].isNull { values[name] = .text("{}") }
-            try transaction.update(TableDescription.conflict.name, id: entry.id, values)
-        }
     }
 
     /// The row that an entry of another life is about.
@@ -113,7 +101,8 @@ private struct ConflictList {
         transaction = LocalTransaction(writer, arena: arena)
     }
 
-    static func entries(of table: TableDescription, _ id: Int64, _ reader: ReplicaReader) throws -> [StoredRow] {
+    private static func entries(of table: TableDescription, _ id: Int64, _ reader: ReplicaReader) throws -> [StoredRow]
+    {
         try reader.rows(.conflict, where: "ofRow", is: .integer(id)).filter {
             $0["tableName"].isStoredAs(.text(table.name))
         }

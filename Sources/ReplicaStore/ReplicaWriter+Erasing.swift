@@ -162,6 +162,7 @@ extension ReplicaWriter {
         try db.cachedStatement(sql: "DELETE FROM pending WHERE tableNumber = ? AND id = ?")
             .execute(arguments: [table.number, id])
         if table.number == TableDescription.customer.number { try removeFromSearch(id) }
+        try judge?.forget(ConflictJudge.RowKey(table: table.number, row: id))
     }
 
     /// Takes the writes of rows out of all bodies of the log.
