@@ -71,6 +71,16 @@ final class ConflictJudge {
         endTransaction()
         places = [:]
         listed = 0
+        try readContested()
+    }
+
+    /// Reads again what the file says of contested rows, after part of a transaction was undone.
+    func forgetUndone() throws {
+        rows = [:]
+        try readContested()
+    }
+
+    private func readContested() throws {
         contested = []
         for row in try Row.fetchAll(db, sql: "SELECT DISTINCT tableNumber, row FROM contestedWrite") {
             contested.insert(RowKey(table: row[0], row: row[1]))
@@ -147,6 +157,10 @@ final class ConflictJudge {
             for change in changes.rows {
                 let key = RowKey(table: changes.number, row: change.id.rawValue)
                 guard contested.contains(key) else { continue }
+                if change.operation == .erase {
+                    try forget(key)
+                    continue
+                }
                 try add(
                     ContestedWrite(
                         id: id,

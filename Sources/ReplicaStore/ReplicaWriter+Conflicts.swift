@@ -31,6 +31,7 @@ extension ReplicaWriter {
             return
         }
         // A new row meets nothing, and an erasure leaves nothing to decide.
+        if write.operation == .erase { try judge.forget(ConflictJudge.RowKey(table: table.number, row: write.id)) }
         guard write.operation != .birth, write.operation != .erase else {
             try merge.apply(write, row)
             return
@@ -100,7 +101,8 @@ private struct ConflictList {
         transaction = LocalTransaction(writer, arena: arena)
     }
 
-    static func entries(of table: TableDescription, _ id: Int64, _ reader: ReplicaReader) throws -> [StoredRow] {
+    private static func entries(of table: TableDescription, _ id: Int64, _ reader: ReplicaReader) throws -> [StoredRow]
+    {
         try reader.rows(.conflict, where: "ofRow", is: .integer(id)).filter {
             $0["tableName"].isStoredAs(.text(table.name))
         }
@@ -184,7 +186,7 @@ private struct ConflictList {
     }
 
     private func resolve(_ entry: StoredRow, _ resolution: ConflictResolution) throws {
-        let now = FieldValue.integer(Int64(clamping: writer.wallClock()))
+        let now = FieldValue.integer(Int64(clamping: writer.now))
         try transaction.update(
             TableDescription.conflict.name,
             id: entry.id,

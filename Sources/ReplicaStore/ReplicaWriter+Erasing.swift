@@ -172,6 +172,7 @@ extension ReplicaWriter {
             .execute(arguments: [table.number, id])
         try forgetParked(RowKey(table: table.number, id: id))
         if table.number == TableDescription.customer.number { try removeFromSearch(id) }
+        try judge?.forget(ConflictJudge.RowKey(table: table.number, row: id))
     }
 
     /// Takes the writes of rows out of all bodies of the log.

@@ -91,6 +91,7 @@ extension ReplicaWriter {
             try endUndoOfDigests(undoing: true)
             try db.cachedStatement(sql: "ROLLBACK TO parking").execute()
             try db.cachedStatement(sql: "RELEASE parking").execute()
+            try judge?.forgetUndone()
             return reason
         }
     }

@@ -2,6 +2,7 @@ import CRM
 import Causality
 import Foundation
 import ReplicaStore
+import SyncProtocol
 import TestKit
 
 @testable import peyvand
@@ -31,6 +32,56 @@ final class TestNode: Sendable {
         )
         try replica.completeHeadOffice()
         service = NodeService(replica: replica, wallClock: wallClock)
+    }
+
+    /// Makes a branch that has joined, with a clock that is so much ahead of head office's.
+    init(branch name: String, of hub: TestNode, aheadMilliseconds: UInt64 = 0) throws {
+        let home = TemporaryDirectory()
+        self.home = home
+        let wallClock: @Sendable () -> UInt64 = { 1_795_317_330_123 + aheadMilliseconds }
+        let random: (Int) -> [UInt8] = { count in (0..<count).map { _ in UInt8.random(in: 0...255) } }
+        let identity = (node: random(16), key: random(32))
+        let replica = try Replica.create(
+            home.path + "/node",
+            node: LocalNode(
+                node: identity.node,
+                nodeKey: identity.key,
+                role: .branch,
+                name: name,
+                organisation: nil,
+                origin: .none,
+                hub: LocalNode.Hub(address: "127.0.0.1:1")
+            ),
+            wallClock: wallClock
+        )
+        let invitation = try hub.service.replica.invite(
+            name,
+            address: "127.0.0.1:1",
+            lifetimeSeconds: 3600,
+            randomBytes: random
+        )
+        try replica.completeJoin(
+            try hub.service.replica.decideJoin(
+                Join(
+                    tokenID: invitation.token,
+                    secret: invitation.secret,
+                    node: UniqueID(bytes: identity.node)!,
+                    nodeKey: Key256(bytes: identity.key)!,
+                    software: "test"
+                )
+            )
+        )
+        service = NodeService(replica: replica, wallClock: wallClock)
+    }
+
+    /// Exchanges everything with head office, over a line in memory.
+    func sync(with hub: TestNode) throws {
+        var random = SeededRandom(seed: 1)
+        for _ in 0..<8 {
+            var conversation = Conversation(child: service.replica, hub: hub.service.replica)
+            guard let failure = conversation.run(&random)[0] else { return }
+            guard failure == .reconnecting else { throw failure }
+        }
     }
 
     /// Performs a request here.

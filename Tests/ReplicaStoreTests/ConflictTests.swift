@@ -250,6 +250,28 @@ struct ConflictTests {
         try expectEqual([hub, a, b, c])
     }
 
+    // MARK: Erasure
+
+    @Test("Erasing a customer takes its lost values along, and nothing of it is ever listed again")
+    func erased() throws {
+        let (hub, a, b, c, id) = try offices()
+        try a.edit(id, ["note": .text("1")])
+        b.wallMilliseconds += 10
+        try b.edit(id, ["note": .text("2")])
+        try c.edit(id, ["note": .text("3")])
+        try converge(hub, [a, b])
+        #expect(try hub.conflicts().count == 1)
+        #expect(try hub.contestedWrites() > 0)
+        _ = try hub.replica.erase(customer: id)
+        #expect(try hub.contestedWrites() == 0)
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
+        // C's edit comes too late.
+        try converge(hub, [c, a, b])
+        for office in [hub, a, b, c] { #expect(try office.replica.read { try $0.count(.conflict) } == 0) }
+        #expect(try hub.contestedWrites() == 0)
+        try expectEqual([hub, a, b, c])
+    }
+
     // MARK: Everything
 
     @Test("Three concurrent writes of one field list the same losers in every order", arguments: 0..<6)
