@@ -150,6 +150,19 @@ final class ConflictJudge {
         )
     }
 
+    /// Tells the writes that follow a late one in the log whether they had seen it.
+    ///
+    /// A write is late that waited in the log for a newer schema: what came after it was judged without it.
+    func noteLate(_ key: RowKey, _ late: JudgedChangeSet, isSeen: (ChangeSetID) throws -> Bool) throws {
+        guard contested.contains(key) else { return }
+        for write in try row(key).writes where write.position > late.position && !write.seen.contains(late.position) {
+            guard try isSeen(write.id) else { continue }
+            var write = write
+            write.seen.insert(late.position)
+            try add(write, to: key)
+        }
+    }
+
     /// Takes note of what this node wrote itself, having seen everything.
     func noteOwn(_ tables: [TableChanges], _ id: ChangeSetID, stamp: Stamp, position: UInt64) throws {
         guard !contested.isEmpty else { return }
@@ -225,10 +238,10 @@ final class ConflictJudge {
 
     private func add(_ write: ContestedWrite, to key: RowKey) throws {
         var row = try row(key)
-        row.add(write)
+        let write = row.add(write)
         rows[key] = row
         touched.insert(key)
-        try db.cachedStatement(sql: "INSERT INTO contestedWrite VALUES (?, ?, ?, ?, ?, ?, ?)").execute(
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO contestedWrite VALUES (?, ?, ?, ?, ?, ?, ?)").execute(
             arguments: [
                 key.table, key.row, Int64(bitPattern: write.position), Int64(write.id.origin.rawValue),
                 Int64(bitPattern: write.id.seq), Int64(bitPattern: write.stamp.time.packed), Data(write.content),

@@ -9,13 +9,21 @@ struct ContestedWrite: Hashable {
     let position: UInt64
     let stamp: Stamp
     let operation: RowOperation
-    let columns: ColumnMask
+    private(set) var columns: ColumnMask
     /// Ascending by column.
-    let values: [FieldValue]
+    private(set) var values: [FieldValue]
     /// The positions of those writes of the row that its writer had seen.
-    let seen: Set<UInt64>
+    var seen: Set<UInt64>
 
     func saw(_ other: ContestedWrite) -> Bool { seen.contains(other.position) }
+
+    /// Adds columns of the same write that came to light later: those of a newer schema.
+    mutating func complete(with other: ContestedWrite) {
+        let union = columns.union(other.columns)
+        values = union.numbers.map { other.columns.contains(column: $0) ? other.value(of: $0) : value(of: $0) }
+        columns = union
+        seen.formUnion(other.seen)
+    }
 
     /// What it wrote into a column.
     func value(of column: Int) -> FieldValue {
@@ -61,7 +69,17 @@ struct ContestedRow {
 
     init(_ writes: [ContestedWrite]) { self.writes = writes }
 
-    mutating func add(_ write: ContestedWrite) { writes.append(write) }
+    /// Adds a write, or columns of one.
+    ///
+    /// - Returns: The whole write.
+    mutating func add(_ write: ContestedWrite) -> ContestedWrite {
+        guard let index = writes.firstIndex(where: { $0.position == write.position }) else {
+            writes.append(write)
+            return write
+        }
+        writes[index].complete(with: write)
+        return writes[index]
+    }
 
     /// The write that decides whether the row lives.
     private var top: ContestedWrite? { writes.max { $0.stamp < $1.stamp } }

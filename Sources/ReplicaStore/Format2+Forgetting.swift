@@ -8,7 +8,7 @@ extension Format2 {
         ALTER TABLE registeredNode ADD COLUMN loadingFrom INTEGER;
         ALTER TABLE registeredNode ADD COLUMN retiredAt INTEGER;
         -- Bodies that were not trimmed with those around them.
-        CREATE TABLE keptBody(position INTEGER PRIMARY KEY);
+        CREATE TABLE untrimmedBody(position INTEGER PRIMARY KEY);
         -- Now and then, how many rows the log has up to a position.
         CREATE TABLE logMark(position INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
         INSERT INTO logMark SELECT position, total

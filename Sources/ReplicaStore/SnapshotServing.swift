@@ -26,8 +26,9 @@ extension Replica {
         guard missing >= Self.changeSetsMin else { return nil }
         let rows = try writer.logRows(after: hello.cursor.position)
         guard rows >= policy.withLock({ $0.snapshotRowsMin }) else { return nil }
-        let start = try writer.snapshotStart(for: hello.node)
-        guard hello.cursor.position < start.position else { return nil }
+        guard let start = try writer.snapshotStart(for: hello.node), hello.cursor.position < start.position else {
+            return nil
+        }
         let snapshotRows = try writer.tableRows() + (try writer.logRows(after: start.position))
         // An empty replica also saves its indexes.
         let isEmpty = hello.cursor == .empty && hello.ownSeq == 0
@@ -41,7 +42,14 @@ extension Replica {
         try requireRightTables()
         return try withWriter { writer in
             try writer.transaction {
-                let start = try writer.snapshotStart(for: node)
+                guard let start = try writer.snapshotStart(for: node) else {
+                    throw Refusal(
+                        .retryLater,
+                        "Rows are parked at head office whose change sets a snapshot would leave out. Look at "
+                            + "`peyvand parked` there, and synchronise again.",
+                        retryAfterSeconds: 3600
+                    )
+                }
                 if let node { try writer.noteLoading(from: start.position, by: node) }
                 return SnapshotHead(
                     start: start,
@@ -132,8 +140,9 @@ extension Replica {
 extension ReplicaWriter {
     /// Where a snapshot begins: after it, everything that is not safe yet comes as change sets, with its history.
     ///
-    /// Never below what the child has acknowledged, and never below what was trimmed.
-    func snapshotStart(for node: UniqueID?) throws -> LogPrefix {
+    /// Never below what the child has acknowledged, and never below what was trimmed. Nil while something before
+    /// that is not in this node's tables yet: only the log would bring it.
+    func snapshotStart(for node: UniqueID?) throws -> LogPrefix? {
         let acknowledged = try node.flatMap { node in
             try Int64.fetchOne(
                 db,
@@ -142,9 +151,10 @@ extension ReplicaWriter {
             )
         }
         let safe = try safePosition()
-        guard safe > 0 else { return end }
-        let position = min(end.position, max(safe, try trimmedPosition(), UInt64(clamping: acknowledged ?? 0)))
-        guard let digest = try digest(at: position) else { return end }
+        let lowest = max(try trimmedPosition(), UInt64(clamping: acknowledged ?? 0))
+        var position = safe == 0 ? end.position : min(end.position, max(safe, lowest))
+        if let first = try firstUnapplied(), first <= position { position = first - 1 }
+        guard position >= lowest, let digest = try digest(at: position) else { return nil }
         return LogPrefix(position: position, digest: digest)
     }
 

@@ -7,12 +7,24 @@ import SyncProtocol
 // age alone: everybody who has a lease must have them, and they must be safe.
 
 extension ReplicaWriter {
-    /// Whether a body must stay although everybody has it: something in it could not be taken yet.
-    func mustKeepBody(at position: UInt64) throws -> Bool {
-        let statement = try db.cachedStatement(
-            sql: "SELECT EXISTS (SELECT 1 FROM log JOIN neededBody USING (origin, seq) WHERE position = ?)"
+    /// The first change set of the log of which something could not be applied yet.
+    func firstUnapplied() throws -> UInt64? {
+        try Int64.fetchOne(db, sql: "SELECT min(position) FROM log JOIN neededBody USING (origin, seq)")
+            .map { UInt64(clamping: $0) }
+    }
+
+    /// The bodies that must stay although everybody has them: something in them could not be applied yet, or is
+    /// still to be signed.
+    func unfinishedBodies() throws -> Set<UInt64> {
+        Set(
+            try Int64.fetchAll(
+                db,
+                sql: """
+                    SELECT position FROM log JOIN neededBody USING (origin, seq)
+                    UNION SELECT position FROM unsignedBody
+                    """
+            ).map { UInt64(clamping: $0) }
         )
-        return try Bool.fetchOne(statement, arguments: [Int64(clamping: position)]) ?? false
     }
 }
 
@@ -57,7 +69,8 @@ extension Replica {
         return try withWriter { writer in
             let trimmed = try writer.trimmedPosition()
             let limit = try TrimLimit(writer, policy, now: now)
-            let kept = looksBack ? try Self.kept(writer).filter { try !writer.mustKeepBody(at: $0) } : []
+            let unfinished = try writer.unfinishedBodies()
+            let kept = looksBack ? try Self.kept(writer).filter { !unfinished.contains($0) } : []
             guard limit.position > trimmed || !kept.isEmpty else { return true }
             let rows = try Row.fetchAll(
                 writer.db,
@@ -72,8 +85,8 @@ extension Replica {
                 var last = trimmed
                 for row in rows {
                     last = UInt64(clamping: row[0] as Int64)
-                    if try writer.mustKeepBody(at: last) {
-                        try writer.db.execute(sql: "INSERT OR IGNORE INTO keptBody VALUES (?)", arguments: [row[0]])
+                    if unfinished.contains(last) {
+                        try writer.db.execute(sql: "INSERT OR IGNORE INTO untrimmedBody VALUES (?)", arguments: [row[0]])
                     } else {
                         try Self.letGo(row[0], writer)
                     }
@@ -81,7 +94,7 @@ extension Replica {
                 for position in kept {
                     try Self.letGo(Int64(clamping: position), writer)
                     try writer.db.execute(
-                        sql: "DELETE FROM keptBody WHERE position = ?",
+                        sql: "DELETE FROM untrimmedBody WHERE position = ?",
                         arguments: [Int64(clamping: position)]
                     )
                 }
@@ -94,7 +107,7 @@ extension Replica {
     private static func kept(_ writer: ReplicaWriter) throws -> [UInt64] {
         try Int64.fetchAll(
             writer.db,
-            sql: "SELECT position FROM keptBody ORDER BY position LIMIT ?",
+            sql: "SELECT position FROM untrimmedBody ORDER BY position LIMIT ?",
             arguments: [changeSetsPerPiece]
         ).map { UInt64(clamping: $0) }
     }

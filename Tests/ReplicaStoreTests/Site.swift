@@ -207,11 +207,24 @@ final class Site {
     }
 }
 
-/// Two nodes hold the same, bit for bit, and their digests are right.
+/// Whether nodes hold the same, bit for bit, and their digests are right; says where they differ.
 func expectSame(_ sites: [Site]) throws -> Bool {
     let first = try sites[0].state()
-    if first.contains(where: { $0.hasSuffix("right false") }) { return false }
-    return try sites.dropFirst().allSatisfy { try $0.state() == first }
+    var isSame = true
+    for line in first where line.hasSuffix("right false") {
+        isSame = false
+        print("\(sites[0].replica.node.name): \(line)")
+    }
+    for site in sites.dropFirst() {
+        for change in try site.state().difference(from: first) {
+            isSame = false
+            switch change {
+            case .remove(_, let line, _): print("\(sites[0].replica.node.name), not \(site.replica.node.name): \(line)")
+            case .insert(_, let line, _): print("\(site.replica.node.name), not \(sites[0].replica.node.name): \(line)")
+            }
+        }
+    }
+    return isSame
 }
 
 private func randomBytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }

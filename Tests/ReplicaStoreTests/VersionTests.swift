@@ -169,6 +169,7 @@ struct VersionTests {
             #expect(try expectSame(all))
             #expect(try all.allSatisfy { try $0.replica.status().divergedAt == nil })
             #expect(try all.allSatisfy { try $0.replica.status().newerChangeSets == 0 })
+            #expect(try all.allSatisfy { try $0.replica.status().parked == 0 })
         }
     }
 

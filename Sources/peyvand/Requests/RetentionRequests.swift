@@ -55,9 +55,9 @@ extension HealthReason {
         if retention.areTablesWrong {
             reasons.append(
                 HealthReason(
-                    code: "damaged",
+                    code: "snapshotsStopped",
                     sentence:
-                        "Rows differ from what was written; no snapshot is given to anybody. Run `peyvand verify`.",
+                        "Rows differ from what was written, so no snapshot is given to anybody. Run `peyvand verify`.",
                     state: .red
                 )
             )
