@@ -103,7 +103,7 @@ extension ReplicaWriter {
         judged?.position = try loggedPosition(of: header.id) ?? end.position
         try take(row, of: table, stamp: stamp, header, judged)
         guard let judged else { return }
-        try judge?.noteLate(ConflictJudge.RowKey(table: table.number, row: row.id.rawValue), judged) { later in
+        try judge?.noteLate(ConflictJudge.RowKey(table: table.number, row: row.id), judged) { later in
             // Whoever writes at head office has seen its whole log. Bodies that are gone were seen by everybody.
             guard later.origin != node.origin, let logged = try loggedChangeSet(later) else { return true }
             return try checkContext(of: logged.set, from: logged.source).contains(judged.id, at: judged.position)

@@ -143,6 +143,31 @@ struct VersionTests {
         #expect(try hub.state() == before)
     }
 
+    @Test("A field of a newer version was parked at head office when its row had been written by two people meanwhile")
+    func contestedMeanwhile() throws {
+        let hub = try Site.headOffice()
+        let new = try Site.branch("new", of: hub, .next)
+        let old = try Site.branch("old", of: hub)
+        let id = try old.add(["name": .text("یک")])
+        for site in [old, new] { try site.sync(with: hub) }
+        try old.edit(id, ["name": .text("دو")])
+        new.clock.pass(5)
+        try new.edit(id, ["name": .text("سه"), "loyalty": .text("طلایی")])
+        for site in [old, new, old] { try site.sync(with: hub) }
+        // Head office deletes the row, knowing the log but not the field: nothing is lost unseen.
+        try hub.delete(id)
+        try new.sync(with: hub)
+        try hub.reopen(with: .next)
+        #expect(try hub.replica.status().parked == 0)
+        try hub.restore(id)
+        #expect(try hub.value("loyalty", of: id) == .text("طلایی"))
+        try old.reopen(with: .next)
+        for site in [old, new] { try site.sync(with: hub) }
+        #expect(try expectSame([hub, old, new]))
+        let open = try hub.replica.read { try $0.openConflicts() }
+        #expect(open == 0, "The lost name was hidden by the deletion, and nothing else was lost")
+    }
+
     @Test("Whenever a node is upgraded, it ends as one that knew everything from the beginning")
     func anyHistory() throws {
         var random = SeededRandom(seed: testSeed("versions"))
