@@ -47,7 +47,8 @@ extension ReplicaWriter {
         isFirst: Bool = false
     ) -> ParkingReason? {
         // Nothing holds up an erasure: it takes what waits with it.
-        if !isFirst, !parked.isEmpty, row.operation != .erase, parked.contains(RowKey(table: table.number, id: row.id)) {
+        if !isFirst, !parked.isEmpty, row.operation != .erase, parked.contains(RowKey(table: table.number, id: row.id))
+        {
             return ParkingReason(
                 code: .queued,
                 sentence: "An earlier change of this row is parked; this one follows it."

@@ -86,7 +86,10 @@ extension Replica {
                 for row in rows {
                     last = UInt64(clamping: row[0] as Int64)
                     if unfinished.contains(last) {
-                        try writer.db.execute(sql: "INSERT OR IGNORE INTO untrimmedBody VALUES (?)", arguments: [row[0]])
+                        try writer.db.execute(
+                            sql: "INSERT OR IGNORE INTO untrimmedBody VALUES (?)",
+                            arguments: [row[0]]
+                        )
                     } else {
                         try Self.letGo(row[0], writer)
                     }
