@@ -146,7 +146,7 @@ struct ConflictRequestTests {
     private func nodes() throws -> (hub: TestNode, a: TestNode, b: TestNode, customer: String) {
         let hub = try TestNode()
         let a = try TestNode(branch: "isfahan", of: hub)
-        let b = try TestNode(branch: "shiraz", of: hub, aheadMilliseconds: 1000)
+        let b = try TestNode(branch: "shiraz", of: hub)
         try settle(hub, a, b)
         let customer = try a.addCustomer(["name": "مریم"])
         try settle(hub, a, b)
@@ -160,6 +160,7 @@ struct ConflictRequestTests {
     /// Both branches write the customer's note; Isfahan loses.
     private func conflict(_ hub: TestNode, _ a: TestNode, _ b: TestNode, _ customer: String) throws -> String {
         try a.ask(EditRow(table: "customer", row: customer, fields: ["note": .text("از اصفهان")]))
+        hub.pass(milliseconds: 1000)
         try b.ask(EditRow(table: "customer", row: customer, fields: ["note": .text("از شیراز")]))
         try settle(hub, a, b)
         return try #require(try hub.ask(ListConflicts()).first?.id)

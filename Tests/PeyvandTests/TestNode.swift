@@ -3,21 +3,26 @@ import Causality
 import Foundation
 import ReplicaStore
 import SyncProtocol
+import Synchronization
 import TestKit
 
 @testable import peyvand
 
-/// A node in a test: requests on a real replica in a temporary directory, at a fixed time.
+/// A node in a test: requests on a real replica in a temporary directory, at a time that the test lets pass.
 final class TestNode: Sendable {
     let service: NodeService
     private let home: TemporaryDirectory
+    /// One for a head office and all its branches.
+    private let clock: TestClock
 
     var directory: String { home.path }
 
     init() throws {
         let home = TemporaryDirectory()
         self.home = home
-        let wallClock: @Sendable () -> UInt64 = { 1_795_317_330_123 }
+        let clock = TestClock()
+        self.clock = clock
+        let wallClock: @Sendable () -> UInt64 = { clock.milliseconds }
         let replica = try Replica.create(
             home.path + "/node",
             node: LocalNode(
@@ -34,11 +39,13 @@ final class TestNode: Sendable {
         service = NodeService(replica: replica, wallClock: wallClock)
     }
 
-    /// Makes a branch that has joined, with a clock that is so much ahead of head office's.
-    init(branch name: String, of hub: TestNode, aheadMilliseconds: UInt64 = 0) throws {
+    /// Makes a branch that has joined.
+    init(branch name: String, of hub: TestNode) throws {
         let home = TemporaryDirectory()
         self.home = home
-        let wallClock: @Sendable () -> UInt64 = { 1_795_317_330_123 + aheadMilliseconds }
+        let clock = hub.clock
+        self.clock = clock
+        let wallClock: @Sendable () -> UInt64 = { clock.milliseconds }
         let random: (Int) -> [UInt8] = { count in (0..<count).map { _ in UInt8.random(in: 0...255) } }
         let identity = (node: random(16), key: random(32))
         let replica = try Replica.create(
@@ -73,6 +80,9 @@ final class TestNode: Sendable {
         )
         service = NodeService(replica: replica, wallClock: wallClock)
     }
+
+    /// Lets time pass, here and at every node that joined.
+    func pass(milliseconds: UInt64) { clock.pass(milliseconds) }
 
     /// Exchanges everything with head office, over a line in memory.
     func sync(with hub: TestNode) throws {
@@ -128,4 +138,13 @@ final class TestNode: Sendable {
         ) { chunk in try chunk.perform(in: service) { _ in } }
         return try await importing.run()
     }
+}
+
+/// The time of all nodes of a test.
+private final class TestClock: Sendable {
+    private let now = Mutex<UInt64>(1_795_317_330_123)
+
+    var milliseconds: UInt64 { now.withLock { $0 } }
+
+    func pass(_ milliseconds: UInt64) { now.withLock { $0 += milliseconds } }
 }

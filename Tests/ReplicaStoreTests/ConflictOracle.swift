@@ -56,7 +56,7 @@ struct ConflictOracle {
     /// One line for each losing write that nobody has answered.
     var open: Set<String> {
         var lines: Set<String> = []
-        for (row, writes) in writesOfRow {
+        for (row, writes) in writesOfRow where !writes.contains(where: { $0.change.operation == .erase }) {
             let last = writes.max { $0.stamp < $1.stamp }!
             var holder: [Int: Write] = [:]
             for column in table.allColumns.numbers {

@@ -385,7 +385,8 @@ struct TimeTests {
                 office.wait(UInt64(random.below(3 * 3_600_000)))
                 switch random.below(8) {
                 case 0 where office !== hub:
-                    office.setWall(to: UInt64(max(0, Int64(office.trueMilliseconds) + random.wrong())))
+                    let others = branches.filter { $0 !== office }.map(\.skew)
+                    office.setWall(to: UInt64(max(0, Int64(office.trueMilliseconds) + random.wrong(unlike: others))))
                 case 1 where office !== hub: office.reboot()
                 case 2 where office !== hub:
                     try office.sync(with: hub, entriesMax: 1 + random.below(4), cutAfter: random.below(12))
@@ -494,10 +495,19 @@ private struct History {
     }
 }
 
+extension Office {
+    /// How far the wall clock is ahead of the true time, in milliseconds.
+    fileprivate var skew: Int64 { Int64(wallMilliseconds) - Int64(trueMilliseconds) }
+}
+
 extension SeededRandom {
     /// By how many milliseconds a clock is wrong: seconds as often as decades.
-    fileprivate mutating func wrong() -> Int64 {
-        let size = [1000, 60_000, 3_600_000, Int64(year), 30 * Int64(year)][below(5)]
-        return Int64.random(in: -size...size, using: &self)
+    /// How wrong a clock is set. Clocks are not wrong by the same, or else they would overrule head office's.
+    fileprivate mutating func wrong(unlike others: [Int64]) -> Int64 {
+        while true {
+            let size = [1000, 60_000, 3_600_000, Int64(year), 30 * Int64(year)][below(5)]
+            let wrong = Int64.random(in: -size...size, using: &self)
+            if wrong.magnitude <= 60_000 || others.allSatisfy({ ($0 - wrong).magnitude > 600_000 }) { return wrong }
+        }
     }
 }
