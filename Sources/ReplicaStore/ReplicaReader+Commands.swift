@@ -139,11 +139,12 @@ extension ReplicaReader {
     /// was trimmed.
     package func logEntry(at position: UInt64) throws -> (entry: LogEntry, content: ChangeSet?)? {
         let row = try Row.fetchOne(
-            db,
-            sql: """
-                SELECT position, origin, seq, time, rows, hubPosition, length(body), body FROM log
-                WHERE position = ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT position, origin, seq, time, rows, hubPosition, length(body), body FROM log
+                    WHERE position = ?
+                    """
+            ),
             arguments: [Int64(clamping: position)]
         )
         guard let row, let entry = LogEntry(row) else { return nil }

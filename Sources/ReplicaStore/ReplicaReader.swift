@@ -41,8 +41,7 @@ package struct ReplicaReader {
     /// Whether a row is erased.
     package func isErased(_ table: TableDescription, id: RowID) throws -> Bool {
         try Bool.fetchOne(
-            db,
-            sql: "SELECT NOT (\(ReplicaSQL.isKept)) FROM \(table.graveyard) WHERE id = ?",
+            db.cachedStatement(sql: "SELECT NOT (\(ReplicaSQL.isKept)) FROM \(table.graveyard) WHERE id = ?"),
             arguments: [id.rawValue]
         ) ?? false
     }
@@ -114,8 +113,7 @@ package struct ReplicaReader {
         _ arguments: StatementArguments
     ) throws -> [StoredRow] {
         try Row.fetchAll(
-            db,
-            sql: "SELECT \(table.columnList) FROM \(place) \(condition)",
+            db.cachedStatement(sql: "SELECT \(table.columnList) FROM \(place) \(condition)"),
             arguments: arguments
         ).compactMap { StoredRow($0, table) }
     }

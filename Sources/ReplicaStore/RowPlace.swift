@@ -13,6 +13,8 @@ final class RowPlace {
     private let insert: RawStatement
     private var selects = StatementCache()
     private var updates = StatementCache()
+    /// By the place that rows are moved to.
+    private var moves: [String: RawStatement] = [:]
     private lazy var selectOne = statement("SELECT 1 FROM \(name) WHERE id = ?")
     private lazy var selectRow = statement("SELECT \(table.columnList) FROM \(name) WHERE id = ?")
     private lazy var deleteRow = statement("DELETE FROM \(name) WHERE id = ?")
@@ -97,14 +99,20 @@ final class RowPlace {
 
     /// Moves a row that is here to another place, as it is.
     func move(id: Int64, to other: RowPlace) throws {
+        let copy = try moves[other.name] ?? makeMove(to: other)
+        copy.bind(1, id)
+        try copy.run()
+        try remove(id: id)
+    }
+
+    private func makeMove(to other: RowPlace) throws -> RawStatement {
         let list = table.columnList
         let copy = try RawStatement(
             "INSERT INTO \(other.name)(\(list)) SELECT \(list) FROM \(name) WHERE id = ?",
             in: db
         )
-        copy.bind(1, id)
-        try copy.run()
-        try remove(id: id)
+        moves[other.name] = copy
+        return copy
     }
 
     /// Takes a row away, if it is here.
