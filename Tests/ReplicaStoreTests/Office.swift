@@ -229,13 +229,18 @@ final class Office: Sendable {
 
     /// Everything that converges: rows, graveyard, clocks, digests, and whether the kept digests are right.
     func state() throws -> [String] {
-        let verification = try replica.verify { _, _ in }
-        var lines = verification.map { "\($0.name) \($0.kept.hexadecimal) \($0.kept.rows) right \($0.isRight)" }
-        let database = try DatabaseQueue(path: databasePath)
-        try database.read { db in
+        try replica.verify { _, _ in }.map {
+            "\($0.name) \($0.kept.hexadecimal) \($0.kept.rows) right \($0.isRight)"
+        } + rows()
+    }
+
+    /// Rows, graveyard and clocks.
+    func rows() throws -> [String] {
+        var lines: [String] = []
+        try replica.read { reader in
             for table in Schema.current.tables {
                 for place in [table.name, table.name + "Graveyard"] {
-                    for row in try Row.fetchAll(db, sql: "SELECT * FROM \(place) ORDER BY id") {
+                    for row in try Row.fetchAll(reader.db.cachedStatement(sql: "SELECT * FROM \(place) ORDER BY id")) {
                         lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
                     }
                 }
