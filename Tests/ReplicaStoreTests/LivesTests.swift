@@ -45,6 +45,9 @@ struct LivesTests {
         try restored.add(["name": .text("تازه")])
         try restored.sync(with: hub)
         #expect(restored.replica.node.origin != b.replica.node.origin)
+        // What lost under the former number is this node's to decide.
+        let own = try restored.replica.read { try $0.ownOrigins() }
+        #expect(own == [b.replica.node.origin, restored.replica.node.origin])
         try converge(hub, [restored, c])
         try expectEqual([hub, restored, c])
     }

@@ -48,7 +48,8 @@ struct PrintedConflict: Codable, Sendable {
     /// Whether this node lost it.
     let mine: Bool
 
-    init(_ entry: StoredRow, _ node: LocalNode, _ reader: ReplicaReader) throws {
+    /// - Parameter own: The numbers under which this node writes and has written.
+    init(_ entry: StoredRow, _ own: Set<Origin>, _ reader: ReplicaReader) throws {
         id = entry.id.description
         table = PrintedRow(entry).text("tableName")
         let target = ConflictTarget(entry, reader.schema)
@@ -73,7 +74,7 @@ struct PrintedConflict: Codable, Sendable {
                 }
             }
         }
-        mine = losers.contains(node.origin)
+        mine = !losers.isDisjoint(with: own)
     }
 }
 
@@ -113,7 +114,7 @@ struct ListConflicts: NodeRequest {
                 isAll
                 ? try reader.rows(.conflict, after: nil, limit: .max)
                 : try reader.rows(.conflict, where: "resolution", is: .text(ConflictResolution.open.rawValue))
-            let own = node.replica.node
+            let own = try reader.ownOrigins()
             let printed = try entries.map { try PrintedConflict($0, own, reader) }
             return printed.filter(\.mine) + printed.filter { !$0.mine }
         }
@@ -129,7 +130,7 @@ struct ShowConflict: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedConflict {
         try node.replica.read { reader in
             let id = try RowArgument.resolve(conflict, in: .conflict, reader)
-            return try PrintedConflict(reader.requiredRow(.conflict, id: id), node.replica.node, reader)
+            return try PrintedConflict(reader.requiredRow(.conflict, id: id), reader.ownOrigins(), reader)
         }
     }
 }
@@ -170,7 +171,7 @@ struct ResolveConflict: NodeRequest {
             )
             return try PrintedConflict(
                 transaction.reader.requiredRow(.conflict, id: id),
-                node.replica.node,
+                transaction.reader.ownOrigins(),
                 transaction.reader
             )
         }
@@ -338,7 +339,7 @@ struct ExplainField: NodeRequest {
                 lost: try history.lost.compactMap { try write($0) },
                 deletedBy: try write(history.deletion),
                 trimmed: history.isTrimmed,
-                conflict: try entry.map { try PrintedConflict($0, node.replica.node, reader) }
+                conflict: try entry.map { try PrintedConflict($0, reader.ownOrigins(), reader) }
             )
         }
     }
