@@ -35,6 +35,8 @@ package struct RestoreReport: Hashable, Sendable {
     package let keptAside: String?
     /// Change sets of head office's log that were in a newer backup and are missing in this one.
     package let missing: UInt64
+    /// Change sets of a branch that are in the file that was kept aside, and nowhere else.
+    package let unsentAside: UInt64
 }
 
 /// Why a backup was not made or not restored.
@@ -46,6 +48,8 @@ package enum BackupFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case damaged(String, reason: String)
     /// There is a node already.
     case nodeThere(directory: String)
+    /// There is another node.
+    case otherNode(directory: String, holds: String, backup: String)
     /// A newer backup was called safe.
     case older(position: UInt64, safe: UInt64, end: UInt64)
     case failed(String)
@@ -61,6 +65,9 @@ package enum BackupFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .nodeThere(let directory):
             "\(directory) holds a node already. Restoring puts the backup in its place and keeps the present file "
                 + "aside: say so with --force."
+        case .otherNode(let directory, let holds, let backup):
+            "\(directory) holds \(holds), and this is a backup of \(backup). Nothing was changed; choose another "
+                + "directory."
         case .older(let position, let safe, let end):
             "This backup ends at position \(position), but one up to \(safe) was verified: \(safe - position) change "
                 + "sets are missing in this one, and the present file goes up to \(end). Restore the newer backup, or "
@@ -217,6 +224,7 @@ extension Replica {
         wallClock: @escaping @Sendable () -> UInt64
     ) throws -> RestoreReport {
         let backup = try checkBackup(file, schema: schema)
+        let backupNode = try presentState(file, isBackup: true).node
         try FileManager.default.createDirectory(
             atPath: directory,
             withIntermediateDirectories: true,
@@ -224,15 +232,26 @@ extension Replica {
         )
         guard let lock = try NodeLock(directory: directory) else { throw StoreFailure.inUse(directory: directory) }
         var missing: UInt64 = 0
+        var unsentAside: UInt64 = 0
         let target = path(in: directory)
         if exists(in: directory) {
             guard replacing else { throw BackupFailure.nodeThere(directory: directory) }
             // A file that cannot be read says nothing against the backup.
-            if backup.role == .headOffice, let present = try? presentState(target), present.safe > backup.position {
-                guard older else {
-                    throw BackupFailure.older(position: backup.position, safe: present.safe, end: present.end)
+            if let present = try? presentState(target) {
+                guard present.node.node == backupNode.node else {
+                    throw BackupFailure.otherNode(
+                        directory: directory,
+                        holds: present.node.name,
+                        backup: backupNode.name
+                    )
                 }
-                missing = present.safe - backup.position
+                if backup.role == .headOffice, present.safe > backup.position {
+                    guard older else {
+                        throw BackupFailure.older(position: backup.position, safe: present.safe, end: present.end)
+                    }
+                    missing = present.safe - backup.position
+                }
+                if backup.role == .branch { unsentAside = (try? unsent(in: target, notIn: file)) ?? 0 }
             }
         }
         let fence = Fence(directory: directory)
@@ -261,7 +280,8 @@ extension Replica {
             formerOrigin: formerOrigin,
             origin: origin,
             keptAside: keptAside,
-            missing: missing
+            missing: missing,
+            unsentAside: unsentAside
         )
     }
 
@@ -291,15 +311,51 @@ extension Replica {
         return origin ?? .none
     }
 
-    private static func presentState(_ path: String) throws -> (safe: UInt64, end: UInt64) {
-        let present = try DatabaseQueue(path: path, configuration: copyConfiguration())
-        defer { try? present.close() }
-        return try present.read { db in
-            (
+    private static func presentState(
+        _ path: String,
+        isBackup: Bool = false
+    ) throws -> (node: LocalNode, safe: UInt64, end: UInt64) {
+        try reading(path, isBackup: isBackup) { db in
+            guard let node = try LocalNode.read(db) else {
+                throw BackupFailure.notABackup(path, reason: "It names no node.")
+            }
+            return (
+                node,
                 UInt64(clamping: try LocalFact.read(.safePosition, db) ?? 0),
                 UInt64(clamping: try Int64.fetchOne(db, sql: "SELECT max(position) FROM log") ?? 0)
             )
         }
+    }
+
+    /// How many change sets of a branch's present file head office has not acknowledged, and the backup lacks.
+    private static func unsent(in present: String, notIn backup: String) throws -> UInt64 {
+        let newest = "SELECT max(seq) FROM log WHERE origin = ?"
+        let (origin, last, accepted) = try reading(present) { db in
+            let origin = try LocalNode.read(db)?.origin.rawValue ?? 0
+            let last = try Int64.fetchOne(db, sql: newest, arguments: [origin]) ?? 0
+            let accepted = try Int64.fetchOne(
+                db,
+                sql: "SELECT max(acceptedSeq, acceptedMost) FROM localContact WHERE acceptedOrigin = ?",
+                arguments: [origin]
+            )
+            return (origin, last, accepted ?? 0)
+        }
+        let kept = try reading(backup, isBackup: true) { db in
+            try Int64.fetchOne(db, sql: newest, arguments: [origin]) ?? 0
+        }
+        return UInt64(clamping: last - max(accepted, kept))
+    }
+
+    private static func reading<Result>(
+        _ path: String,
+        isBackup: Bool = false,
+        _ body: (Database) throws -> Result
+    ) throws -> Result {
+        var configuration = copyConfiguration()
+        configuration.readonly = isBackup
+        let queue = try DatabaseQueue(path: path, configuration: configuration)
+        defer { try? queue.close() }
+        return try queue.read(body)
     }
 
     /// Renames a database with its write-ahead log; nil when there is none.

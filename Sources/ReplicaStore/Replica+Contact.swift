@@ -63,6 +63,7 @@ extension Replica {
                 try self.withWriter { writer in try writer.transaction { try writer.mustRenew(.refused) } }
             }
         }
+        if case .turnedAway(let refusal) = fact { return try noteTurnedAway(refusal) }
         let now = wallClock()
         let mustSave = contacts.withLock { notes in
             notes[peer.node].lastContact = now
@@ -90,7 +91,7 @@ extension Replica {
             case .forgotten:
                 notes.own.isForgotten = true
                 return false
-            case .lifeRefused:
+            case .lifeRefused, .turnedAway:
                 return false
             case .ended:
                 notes[peer.node].isConnected = false
@@ -114,6 +115,17 @@ extension Replica {
         try throwingStoreFailure { try self.saveContact(with: peer, forgettingRefusal: isGood) }
     }
 
+    /// Remembers at a branch that head office does not let it in, so that `status` says it.
+    private func noteTurnedAway(_ refusal: Refusal) throws(SyncStoreFailure) {
+        // Busy now, or with nothing to say about who calls.
+        guard ![.busy, .retryLater, .internalFailure].contains(refusal.code) else { return }
+        try throwingStoreFailure {
+            try self.withWriter { writer in
+                try writer.transaction { try writer.note(.turnedAway, Int64(refusal.code.number)) }
+            }
+        }
+    }
+
     private func saveContact(with peer: SyncPeer, forgettingRefusal isGood: Bool) throws {
         let node = peer.node
         let (own, child, acknowledged) = contacts.withLock { notes in
@@ -132,6 +144,7 @@ extension Replica {
                 )
                 try writer.db.execute(sql: "DELETE FROM traffic WHERE day < ?", arguments: [day - 31])
                 if writer.node.role == .branch {
+                    if isGood, try writer.fact(.turnedAway) != nil { try writer.note(.turnedAway, nil) }
                     try writer.db.execute(
                         sql: """
                             UPDATE localContact SET acceptedSeq = coalesce(?, acceptedSeq),

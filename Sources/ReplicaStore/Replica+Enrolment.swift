@@ -141,7 +141,7 @@ extension Replica {
     /// Lets a new node in: binds the invitation to it, gives it an origin number, and writes its row in the
     /// table of branches, all in one transaction. The same node again gets the same answer.
     package func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {
-        try throwingStoreFailure {
+        try countingRefusals(of: join.node) {
             let outcome: Result<Joined, Refusal> = try self.withWriter { writer in
                 try writer.transaction { try Self.decide(join, writer, LocalTransaction(writer, arena: FieldArena())) }
             }

@@ -123,7 +123,7 @@ extension Replica {
     /// what the log says. What it finds is kept for `status`.
     ///
     /// - Parameter progress: Is told the rows read so far, and of how many.
-    package func verifyDeep(progress: (Int, Int) -> Void) throws -> [TableVerification] {
+    package func verifyDeep(progress: (Int, Int) throws -> Void) throws -> [TableVerification] {
         let tables = try verify(progress: progress)
         var found: [RowDifference] = []
         for table in tables where !table.isRight {

@@ -47,6 +47,8 @@ package struct ReplicaStatus: Sendable {
     package let clockTrust: ClockTrust
     /// Whether a session is open now.
     package let isConnected: Bool
+    /// Why the hub turned this node away when it last called; nil when it did not.
+    package let turnedAway: Refusal.Code?
     /// The position up to which this node and its hub were last proved equal, and where they were found different.
     package let provedEqualAt: UInt64?
     package let divergedAt: UInt64?
@@ -156,13 +158,18 @@ extension Replica {
                 skewMilliseconds: contact.skewMilliseconds ?? state["skewMilliseconds"],
                 clockTrust: node.role == .headOffice ? try clockTrust(db, notes) : .trusted,
                 isConnected: contact.isConnected,
+                turnedAway: try LocalFact.read(.turnedAway, db).map { Refusal.Code(number: UInt16(clamping: $0)) },
                 provedEqualAt: (state["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },
                 divergedAt: (state["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
                 contradictions: try Contradiction.all(db),
                 lives: lives,
-                vector: vector.compactMap { row in
-                    Origin(rawValue: row[0]).map {
-                        ReplicaStatus.Progress(origin: $0, node: names[$0], seq: UInt64(clamping: row[1] as Int64))
+                vector: try vector.compactMap { row in
+                    try Origin(rawValue: row[0]).map {
+                        ReplicaStatus.Progress(
+                            origin: $0,
+                            node: try names[$0] ?? reader.nodeName(of: $0),
+                            seq: UInt64(clamping: row[1] as Int64)
+                        )
                     }
                 },
                 tables: schema.tables.map { table in
@@ -196,8 +203,9 @@ extension Replica {
                     """
             )
             let contradictions = try Contradiction.all(reader.db)
+            let open = try reader.openConflicts()
             let forks = try RegisteredFork.all(reader.db)
-            return try rows.compactMap { row in
+            return try rows.compactMap { row -> RegisteredNodeState? in
                 guard let id = UniqueID(bytes: [UInt8](row["node"] as Data)),
                     let origin = Origin(rawValue: row["origin"])
                 else { return nil }
@@ -208,6 +216,8 @@ extension Replica {
                     note?.acknowledged?.position ?? 0,
                     UInt64(clamping: row["acknowledgedPosition"] as Int64)
                 )
+                let behind = UInt64(clamping: end) > acknowledged ? UInt64(clamping: end) - acknowledged : 0
+                let conflicts: Int = (note?.conflicts).map { Int(clamping: $0) } ?? row["conflicts"]
                 return RegisteredNodeState(
                     node: id,
                     name: row["name"],
@@ -219,10 +229,11 @@ extension Replica {
                     lastContact: note?.lastContact ?? (row["lastContact"] as Int64?).map { UInt64(clamping: $0) },
                     isConnected: note?.isConnected ?? false,
                     ahead: claimed > accepted ? claimed - accepted : 0,
-                    behind: UInt64(clamping: end) > acknowledged ? UInt64(clamping: end) - acknowledged : 0,
+                    behind: behind,
                     skewMilliseconds: note?.skewMilliseconds ?? row["skewMilliseconds"],
                     parked: (note?.parked).map { Int(clamping: $0) } ?? row["parked"],
-                    conflicts: (note?.conflicts).map { Int(clamping: $0) } ?? row["conflicts"],
+                    // It has said so when it came, and knows since what was decided elsewhere.
+                    conflicts: behind == 0 ? min(conflicts, open) : conflicts,
                     software: row["software"],
                     divergedAt: (row["divergedAt"] as Int64?).map { UInt64(clamping: $0) },
                     provedEqualAt: (row["provedEqualAt"] as Int64?).map { UInt64(clamping: $0) },

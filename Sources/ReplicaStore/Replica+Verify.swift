@@ -27,7 +27,7 @@ extension Replica {
     /// hold up the writer.
     ///
     /// - Parameter progress: Is told the rows read so far, and of how many.
-    package func verify(progress: (Int, Int) -> Void) throws -> [TableVerification] {
+    package func verify(progress: (Int, Int) throws -> Void) throws -> [TableVerification] {
         try sealForeignWrites()
         let organisation = node.organisation ?? []
         return try read { reader in
@@ -36,7 +36,7 @@ extension Replica {
             return try schema.tables.map { table in
                 try Self.verify(table, organisation, reader.db) {
                     done += 1
-                    if done % 1000 == 0 { progress(done, total) }
+                    if done % 1000 == 0 { try progress(done, total) }
                 }
             }
         }
@@ -46,7 +46,7 @@ extension Replica {
         _ table: TableDescription,
         _ organisation: [UInt8],
         _ db: Database,
-        step: () -> Void
+        step: () throws -> Void
     ) throws -> TableVerification {
         let hasher = RowHasher(organisation: organisation, table: table.number)
         var counted = [DigestSum](repeating: .zero, count: DigestBuckets.bucketCount)
@@ -54,7 +54,7 @@ extension Replica {
         while try rows.step() {
             let id = rows.integer(0)
             counted[RowHasher.bucket(of: id)] += hasher.contribution(of: rows, id: id, in: table)
-            step()
+            try step()
         }
         let kept = try DigestBuckets.buckets(of: table.number, db)
         let differing = kept.indices.filter { kept[$0] != counted[$0] }

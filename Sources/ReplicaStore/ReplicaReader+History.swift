@@ -79,11 +79,22 @@ extension ReplicaReader {
         return nil
     }
 
-    /// The name of the node that has, or had, an origin; nil when no row of `branch` tells.
+    /// The name of the node that has, or had, an origin; nil when nothing here tells.
     package func nodeName(of origin: Origin) throws -> String? {
         let rows = try rows(.branch, where: "origin", is: .integer(Int64(origin.rawValue)), limit: 1)
-        guard case .text(let name)? = rows.first?["name"] else { return nil }
-        return name
+        if case .text(let name)? = rows.first?["name"] { return name }
+        // Its row names the present number of a node. Head office knows all former ones, a branch its own.
+        if try formerOrigins().contains(origin) { return try LocalNode.read(db)?.name }
+        return try String.fetchOne(
+            db,
+            sql: "SELECT name FROM registeredLife JOIN registeredNode USING (node) WHERE registeredLife.origin = ?",
+            arguments: [origin.rawValue]
+        )
+    }
+
+    /// The numbers that this node had before it was restored or copied.
+    package func formerOrigins() throws -> [Origin] {
+        try UInt32.fetchAll(db, sql: "SELECT origin FROM formerLife").compactMap(Origin.init(rawValue:))
     }
 
     /// What a change set of the log did to some columns of a row; nil when the log does not tell.
@@ -178,6 +189,10 @@ private struct FieldSearch {
     private(set) var replaced: FieldWrite?
     private(set) var lost: [FieldWrite] = []
     private(set) var isTrimmed = false
+    /// Up to where in the hub's log the writer of ``replaced`` had read: what lies there is older.
+    private var replacedSaw: UInt64 = 0
+    /// Whether the search has come so far back, among this node's own change sets and among those of others.
+    private var isPast = (own: false, others: false)
 
     init(column: Int, stamp: Stamp) {
         self.column = column
@@ -191,7 +206,8 @@ private struct FieldSearch {
             return
         }
         let seenUpTo = header.context.hubs.map(\.position).max() ?? 0
-        let isHeadOffice = try LocalNode.read(db)?.role == .headOffice
+        let node = try LocalNode.read(db)
+        let isHeadOffice = node?.role == .headOffice
         let cursor = try Row.fetchCursor(
             db,
             sql: "SELECT position, origin, seq, time, hubPosition, body FROM log ORDER BY position DESC"
@@ -201,12 +217,18 @@ private struct FieldSearch {
             guard let origin = Origin(rawValue: row[1]),
                 let time = HybridTimestamp(packed: UInt64(bitPattern: row[3] as Int64))
             else { continue }
+            let place = isHeadOffice ? position : (row[4] as Int64?).map { UInt64(bitPattern: $0) } ?? .max
+            if replaced != nil, place <= replacedSaw {
+                // A branch holds its own work in another order than head office.
+                if origin == node?.origin { isPast.own = true } else { isPast.others = true }
+                if isPast.others, isPast.own || isHeadOffice, writer != nil { break }
+            }
             guard let body = row[5] as Data? else {
                 isTrimmed = true
                 continue
             }
-            let change = try Replica.withContent(of: body, position: position, decompressor) {
-                $0.change(of: id, in: table)
+            let (change, saw) = try Replica.withContent(of: body, position: position, decompressor) {
+                ($0.change(of: id, in: table), $0.header.context.hubs.map(\.position).max() ?? 0)
             }
             guard let change, let index = Array(change.columns.numbers).firstIndex(of: column) else { continue }
             let seq = UInt64(bitPattern: row[2] as Int64)
@@ -220,20 +242,23 @@ private struct FieldSearch {
             if write.stamp == stamp {
                 writer = write
             } else if write.stamp < stamp {
-                let place = isHeadOffice ? position : (row[4] as Int64?).map { UInt64(bitPattern: $0) } ?? .max
                 let isSeen =
                     origin == header.id.origin
                     ? seq < header.id.seq
                     : place <= seenUpTo
                         || header.context.lives.contains { $0.origin == origin && seq <= $0.seq }
                 if isSeen {
-                    if replaced.map({ $0.stamp < write.stamp }) ?? true { replaced = write }
+                    // The one that stood, and not what had lost against it.
+                    if replaced.map({ $0.stamp < write.stamp }) ?? true {
+                        replaced = write
+                        replacedSaw = saw
+                    }
                 } else {
                     lost.append(write)
                 }
             }
-            // What the writer had seen comes in order; a birth is the first of all.
-            if write.isBirth || replaced != nil && writer != nil { break }
+            // A birth is the first of all.
+            if write.isBirth { break }
         }
         lost.sort { $0.stamp > $1.stamp }
         isTrimmed = isTrimmed && replaced == nil && writer?.isBirth != true

@@ -301,10 +301,10 @@ extension SyncSession {
 
     /// A hub that has forgotten this child lets it in again when it shows its voucher: at once, in a new session.
     private mutating func refused(_ refusal: Refusal, answering hello: Hello) -> [Action] {
-        guard refusal.code == .unknownNode, hello.extras.holdsVoucher, hello.extras.voucher == nil else {
-            return close(.refused(refusal))
-        }
         let own = SyncPeer(node: hello.node, origin: hello.origin)
+        guard refusal.code == .unknownNode, hello.extras.holdsVoucher, hello.extras.voucher == nil else {
+            return [.record(.turnedAway(refusal), of: own)] + close(.refused(refusal))
+        }
         return [.record(.forgotten, of: own)] + close(.reconnecting)
     }
 

@@ -116,6 +116,8 @@ package enum SyncFact: Hashable, Sendable {
     case traffic(sentBytes: Int, receivedBytes: Int)
     /// At a child: the hub does not know it; the next hello shows its voucher. The peer is the child itself.
     case forgotten
+    /// At a child: the hub did not let it in. The peer is the child itself.
+    case turnedAway(Refusal)
     /// At both: the session is over.
     case ended(SyncFailure?)
 }

@@ -8,6 +8,8 @@ struct Settings: Sendable {
     /// A setting that can stand in the file, in the environment as `PEYVAND_` and its name, and as a flag.
     enum Key: String, CaseIterable, Sendable {
         case listen, advertise, console, lang
+        /// At a branch: where it calls head office, if not where it last did.
+        case hub
         /// Days: how long head office keeps what an absent node lacks, and who changed what.
         case lease, history
 
@@ -18,6 +20,7 @@ struct Settings: Sendable {
     let directory: String
     private let environment: [String: String]
     private let file: [String: String]
+    private var flags: [Key: String] = [:]
 
     static let fileName = "peyvand.toml"
     /// Where head office listens unless it is told otherwise.
@@ -40,9 +43,17 @@ struct Settings: Sendable {
         file = try Self.read(directory + "/" + Self.fileName)
     }
 
+    /// The same settings with what a flag says over them; nil says nothing.
+    func with(_ key: Key, flag: String?) -> Settings {
+        guard let flag else { return self }
+        var settings = self
+        settings.flags[key] = flag
+        return settings
+    }
+
     /// The value of a setting: the flag if it was given, else the environment's, else the file's.
     func value(_ key: Key, flag: String? = nil) -> String? {
-        flag ?? environment[key.variable].flatMap { $0.isEmpty ? nil : $0 } ?? file[key.rawValue]
+        flag ?? flags[key] ?? environment[key.variable].flatMap { $0.isEmpty ? nil : $0 } ?? file[key.rawValue]
     }
 
     /// The path of the socket where a running node answers commands.

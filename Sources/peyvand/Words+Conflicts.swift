@@ -40,7 +40,8 @@ extension Words {
             "`conflicts keep ID` lets stand what won, `conflicts take ID` takes back what lost.\n",
             "`conflicts keep ID` آنچه هست را نگه می‌دارد و `conflicts take ID` آنچه از دست رفته را بازمی‌گرداند.\n"
         )
-        return table.rendered(style) + note + help
+        let isAnyOpen = conflicts.contains { $0.resolution == ConflictResolution.open.rawValue }
+        return table.rendered(style) + note + (isAnyOpen ? help : "")
     }
 
     /// One conflict with both sides.
@@ -137,8 +138,8 @@ extension Words {
         for lost in reason.lost {
             lines.append(
                 choose(
-                    "Unaware of it, \(author(lost)) wrote \(quoted(lost.value)).",
-                    "\(author(lost)) بی‌خبر از آن \(quoted(lost.value)) نوشت."
+                    "Unaware of it, \(author(lost)), wrote \(quoted(lost.value)).",
+                    "\(author(lost))، بی‌خبر از آن \(quoted(lost.value)) نوشت."
                 )
             )
         }
@@ -196,7 +197,7 @@ extension Words {
 
     private func author(_ write: PrintedReason.Write) -> String {
         let name = write.node ?? choose("node \(write.origin)", "گرهٔ \(number(write.origin))")
-        return write.at.map { "\(name), \(time($0))" } ?? name
+        return write.at.map { choose("\(name), \(time($0))", "\(name)، \(time($0))") } ?? name
     }
 
     private func name(_ side: PrintedConflict.Side) -> String {
@@ -222,7 +223,8 @@ extension Words {
         return value(field, of: column)
     }
 
-    private func noun(_ table: String) -> String {
+    /// What people call a row of a table.
+    func noun(_ table: String) -> String {
         let noun = [Noun.customer, .activity, .order].first { $0.table.name == table }
         return noun.map { choose($0.english, $0.persian) } ?? table
     }

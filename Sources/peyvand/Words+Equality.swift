@@ -14,7 +14,7 @@ extension Words {
         guard erasure.position != nil else {
             return choose("There was nothing to erase.\n", "چیزی برای پاک کردن نبود.\n")
         }
-        let rows = erasure.erased.map { "\(number($0.rows)) \($0.table)" }.joined(separator: choose(", ", "، "))
+        let rows = erasure.erased.map { "\(number($0.rows)) \(noun($0.table))" }.joined(separator: choose(", ", "، "))
         let waiting = erasure.waiting.joined(separator: choose(", ", "، "))
         return choose(
             "Erased for good: \(rows). "
@@ -54,7 +54,7 @@ extension Words {
             ])
         }
         return health(found.state, style) + table.rendered(style) + damage(found)
-            + comparison(found, isRepair: isRepair, isDone: isDone) + orphans(found)
+            + (isRepair ? "" : cure(found)) + comparison(found, isRepair: isRepair, isDone: isDone) + orphans(found)
     }
 
     private func damage(_ found: PrintedSoundness) -> String {
@@ -82,23 +82,28 @@ extension Words {
                 "\(state.name): ردیف‌ها با آنچه نوشته شده نمی‌خوانند، در \(number(state.differingBuckets)) بخش.\(rows)\n"
             )
         }
-        if found.tables.contains(where: { !$0.isRight }) {
-            text +=
-                found.isHeadOffice
-                ? headOfficeRepairsAlone + "\n"
-                : choose(
-                    "Check the disk. `peyvand verify --repair` shows what head office's rows would replace.\n",
-                    "دیسک را ببینید. `peyvand verify --repair` نشان می‌دهد چه چیزی از دفتر مرکزی جایگزین می‌شود.\n"
-                )
-        }
         return text
+    }
+
+    /// What to do about damaged rows.
+    private func cure(_ found: PrintedSoundness) -> String {
+        guard found.tables.contains(where: { !$0.isRight }) else { return "" }
+        return found.isHeadOffice
+            ? headOfficeRepairsAlone + "\n"
+            : choose(
+                "Check the disk. `peyvand verify --repair` shows what head office's rows would replace.\n",
+                "دیسک را ببینید. `peyvand verify --repair` نشان می‌دهد چه چیزی از دفتر مرکزی جایگزین می‌شود.\n"
+            )
     }
 
     private func comparison(_ found: PrintedSoundness, isRepair: Bool, isDone: Bool) -> String {
         guard let hub = found.hub else { return "" }
         var text = ""
         if isRepair, isDone {
-            text += choose("\(found.repaired) rows were put right.\n", "\(number(found.repaired)) ردیف درست شد.\n")
+            text += choose(
+                "\(counted(found.repaired, "row")) \(found.repaired == 1 ? "was" : "were") put right.\n",
+                "\(number(found.repaired)) ردیف درست شد.\n"
+            )
         }
         if hub.isHubDamaged {
             text += choose(
@@ -109,7 +114,7 @@ extension Words {
         }
         if hub.differingRows > 0 {
             text += choose(
-                "\(hub.differingRows) rows differ from head office's:\n",
+                "\(counted(hub.differingRows, "row")) \(hub.differingRows == 1 ? "differs" : "differ") from head office's:\n",
                 "\(number(hub.differingRows)) ردیف با دفتر مرکزی فرق دارد:\n"
             )
             for row in hub.differing { text += "  \(line(row))\n" }
@@ -141,7 +146,8 @@ extension Words {
                 "\(orphan.table) \(orphan.id) belongs to the \(orphan.reason) \(orphan.parent.table) "
                     + "\(orphan.parent.id).\n",
                 "\(orphan.table) \(PersianText.persianDigits(orphan.id)) از آنِ \(orphan.parent.table) "
-                    + "\(PersianText.persianDigits(orphan.parent.id)) است که حذف شده.\n"
+                    + "\(PersianText.persianDigits(orphan.parent.id)) است که "
+                    + (orphan.reason == "erased" ? "برای همیشه پاک شده.\n" : "حذف شده.\n")
             )
         }.joined()
     }
@@ -151,7 +157,7 @@ extension Words {
             switch row.kind {
             case "missing": choose("missing here", "اینجا نیست")
             case "extra": choose("only here", "تنها اینجاست")
-            default: row.fields.joined(separator: choose(", ", "، "))
+            default: RowDifference.named(row.fields).joined(separator: choose(", ", "، "))
             }
         return "\(row.table) \(row.id)\(what.isEmpty ? "" : " (\(what))")"
     }

@@ -37,7 +37,28 @@ extension Words {
         if let aside = report.keptAside {
             text += choose("The former file is kept as \(aside).\n", "فایل پیشین در \(aside) نگه داشته شد.\n")
         }
+        if report.unsentAside > 0 {
+            text += choose(
+                "\(counted(report.unsentAside, "change set")) in it \(report.unsentAside == 1 ? "was" : "were") never "
+                    + "sent and \(report.unsentAside == 1 ? "is" : "are") in no other place: keep that file.\n",
+                "\(number(report.unsentAside)) تغییر در آن هرگز فرستاده نشده و جای دیگری نیست: آن فایل را نگه دارید.\n"
+            )
+        }
         return text
+    }
+
+    func stopBeforeRestoring(_ directory: String) -> String {
+        choose(
+            "The node in \(directory) is at work. Stop it, and restore then. Nothing was changed.",
+            "گرهٔ \(directory) در حال کار است. نخست آن را بایستانید و سپس بازگردانید. چیزی تغییر نکرد."
+        )
+    }
+
+    func notOfHeadOffice(_ file: String) -> String {
+        choose(
+            "\(file) is the backup of a branch. This rehearses the loss of head office: give a backup that was made there.",
+            "\(file) پشتیبان شعبه است. این تمرین از دست رفتن دفتر مرکزی است: پشتیبانی بدهید که آنجا گرفته شده."
+        )
     }
 
     func drilled(_ report: RestoreReport, seconds: Double, isRight: Bool) -> String {

@@ -29,13 +29,33 @@ extension Words {
         return choose(
             "Synchronised in \(seconds) s: sent \(flow(sync.sent)), received \(flow(sync.received)).\n",
             "در \(digits(seconds)) ثانیه همگام شد: فرستاده \(flow(sync.sent))، گرفته \(flow(sync.received)).\n"
-        )
+        ) + aftermath(sync)
+    }
+
+    /// What a session leaves to people.
+    private func aftermath(_ sync: PrintedSync) -> String {
+        var text = ""
+        if sync.conflicts > 0 {
+            text += choose(
+                "\(counted(sync.conflicts, "value")) lost against others written at the same time: see "
+                    + "`peyvand conflicts`.\n",
+                "\(number(sync.conflicts)) مقدار در برابر مقدار هم‌زمان دیگری از دست رفت: `peyvand conflicts` را ببینید.\n"
+            )
+        }
+        if sync.parked > 0 {
+            text += choose(
+                "\(counted(sync.parked, "change")) of rows could not be applied and \(sync.parked == 1 ? "waits" : "wait"): "
+                    + "see `peyvand parked`.\n",
+                "\(number(sync.parked)) تغییر را نمی‌شد اعمال کرد و مانده است: `peyvand parked` را ببینید.\n"
+            )
+        }
+        return text
     }
 
     private func flow(_ flow: PrintedSync.Flow) -> String {
         let bytes = amount(bytes: flow.bytes)
         return choose(
-            "\(flow.changeSets) change sets with \(flow.rows) rows (\(bytes))",
+            "\(counted(flow.changeSets, "change set")) with \(counted(flow.rows, "row")) (\(bytes))",
             "\(number(flow.changeSets)) تغییر با \(number(flow.rows)) ردیف (\(bytes))"
         )
     }
@@ -69,7 +89,8 @@ extension Words {
         add(
             "node",
             "گره",
-            "\(status.node.name) (\(choose(status.node.role, role(status.node.role))), \(number(status.node.origin)))"
+            "\(status.node.name) (\(choose(status.node.role, role(status.node.role)))\(choose(",", "،")) "
+                + "\(number(status.node.origin)))"
         )
         if let hub = status.hub {
             let connected = hub.connected ? choose("connected", "وصل") : choose("not connected", "وصل نیست")
@@ -82,14 +103,14 @@ extension Words {
                 "ahead",
                 "نفرستاده",
                 choose(
-                    "\(status.ahead.changeSets) change sets, \(status.ahead.rows) rows",
+                    "\(counted(status.ahead.changeSets, "change set")), \(counted(status.ahead.rows, "row"))",
                     "\(number(status.ahead.changeSets)) تغییر، \(number(status.ahead.rows)) ردیف"
                 )
             )
             add(
                 "behind",
                 "نگرفته",
-                status.behind.map { choose("\($0.changeSets) change sets", "\(number($0.changeSets)) تغییر") }
+                status.behind.map { choose(counted($0.changeSets, "change set"), "\(number($0.changeSets)) تغییر") }
                     ?? choose("not known", "معلوم نیست")
             )
             add("clock skew", "اختلاف ساعت", status.skewMilliseconds.map { "\(number($0)) ms" } ?? "-")
@@ -165,7 +186,7 @@ extension Words {
             ])
         }
         let notes = nodes.filter { !$0.reasons.isEmpty }.map { node in
-            node.reasons.map { "\(node.name): \($0.sentence)\n" }.joined()
+            node.reasons.map { "\(node.name): \(sentence(ofNode: $0))\n" }.joined()
         }
         return table.rendered(style) + notes.joined()
     }
@@ -216,7 +237,7 @@ extension Words {
     }
 
     private func reasons(_ reasons: [HealthReason]) -> String {
-        reasons.map { "- \($0.sentence)\n" }.joined()
+        reasons.map { "- \(sentence(of: $0))\n" }.joined()
     }
 
     private func word(of state: HealthState) -> String {

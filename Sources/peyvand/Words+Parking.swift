@@ -14,7 +14,7 @@ extension Words {
         for change in parked {
             table.add([
                 TextTable.Cell(isPersian ? PersianText.persianDigits(change.id) : change.id),
-                TextTable.Cell(change.table),
+                TextTable.Cell(noun(change.table)),
                 TextTable.Cell(isPersian ? PersianText.persianDigits(change.row) : change.row),
                 TextTable.Cell(verbatim: "\(change.changeSet.origin)/\(change.changeSet.seq)"),
                 TextTable.Cell(change.parkedAt.map(time) ?? ""),

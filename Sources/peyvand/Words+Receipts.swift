@@ -56,7 +56,7 @@ extension Words {
         if ahead.changeSets > 0 {
             parts.append(
                 choose(
-                    "\(ahead.changeSets) change sets with \(ahead.rows) rows",
+                    "\(counted(ahead.changeSets, "change set")) with \(counted(ahead.rows, "row"))",
                     "\(number(ahead.changeSets)) تغییر با \(number(ahead.rows)) ردیف"
                 )
             )
@@ -64,14 +64,14 @@ extension Words {
         if ahead.unsealed > 0 {
             parts.append(
                 choose(
-                    "\(ahead.unsealed) rows that another program has written",
+                    "\(counted(ahead.unsealed, "row")) that another program has written",
                     "\(number(ahead.unsealed)) ردیف که برنامهٔ دیگری نوشته"
                 )
             )
         }
         let list = parts.joined(separator: choose(" and ", " و "))
         return choose(
-            "; \(list) exist only here: do not replace this machine before `peyvand sync`.",
+            "; \(list) \(ahead.changeSets + ahead.unsealed == 1 ? "exists" : "exist") only here: do not replace this machine before `peyvand sync`.",
             "؛ \(list) تنها اینجاست: پیش از `peyvand sync` این دستگاه را عوض نکنید."
         )
     }

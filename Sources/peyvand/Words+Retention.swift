@@ -58,7 +58,7 @@ extension Words {
         if let lease = node.lease { table.add(choose("lease ends", "پایان مهلت"), time(lease.expires)) }
         table.add(choose("ahead", "نفرستاده"), number(node.ahead.changeSets))
         table.add(choose("behind", "نگرفته"), number(node.behind.changeSets))
-        table.add(choose("software", "نرم‌افزار"), node.software ?? "-")
-        return table.rendered(style) + node.reasons.map { "- \($0.sentence)\n" }.joined()
+        table.add([.init(choose("software", "نرم‌افزار")), .init(verbatim: node.software ?? "-")])
+        return table.rendered(style) + node.reasons.map { "- \(sentence(ofNode: $0))\n" }.joined()
     }
 }

@@ -184,6 +184,17 @@ struct Outcome: Sendable {
 
     /// Lines of standard output, without the empty one at the end.
     var lines: [Substring] { output.split(separator: "\n") }
+
+    /// The items of a list in the JSON document that it has printed.
+    func list(_ name: String) throws -> [[String: Any]] { try #require(json[name] as? [[String: Any]]) }
+
+    /// The ids of the items of a list.
+    func ids(_ name: String) throws -> [String] { try list(name).compactMap { $0["id"] as? String } }
+
+    /// The codes of the reasons of `status`.
+    var reasons: Set<String> {
+        get throws { try Set(list("reasons").compactMap { $0["code"] as? String }) }
+    }
 }
 
 /// Runs a command to its end.
@@ -193,6 +204,31 @@ func peyvand(
     input: String? = nil
 ) async throws -> Outcome {
     try await run(PeyvandProcess.binary, arguments, environment: environment, input: input)
+}
+
+/// Runs a command of words without blanks at a node.
+func peyvand(at directory: String, _ line: String, environment: [String: String] = [:]) async throws -> Outcome {
+    let words = line.split(separator: " ").map(String.init)
+    return try await run(PeyvandProcess.binary, words + ["--data", directory], environment: environment)
+}
+
+/// Runs a command of words without blanks at a node, which has to succeed.
+@discardableResult
+func done(
+    at directory: String,
+    _ line: String,
+    environment: [String: String] = [:],
+    location: SourceLocation = #_sourceLocation
+) async throws -> Outcome {
+    let outcome = try await peyvand(at: directory, line, environment: environment)
+    try #require(outcome.code == 0, "\(line): \(outcome.message)\(outcome.output)", sourceLocation: location)
+    return outcome
+}
+
+/// Runs SQL on a node's file as nobody should: with its triggers off.
+func tamper(_ directory: String, _ sql: String) async throws {
+    let outcome = try await run("sqlite3", [directory + "/replica.db", ".dbconfig enable_trigger off", sql])
+    try #require(outcome.code == 0, "\(outcome.message)")
 }
 
 /// Runs any program to its end.

@@ -19,7 +19,9 @@ struct BackupCommand: SessionCommand {
         )
         let path = URL(filePath: file).standardizedFileURL.path
         defer { line.finish() }
+        Interruption.watch()
         let backup = try await session.connection.perform(MakeBackup(file: path)) {
+            try Interruption.check()
             line.update(count: $0.count, total: $0.total)
         }
         try session.output.result(backup, text: session.words.backedUp(backup))
@@ -44,6 +46,8 @@ struct RestoreNodeCommand: AsyncParsableCommand {
         let origin: UInt32
         let keptAside: String?
         let missing: UInt64
+        /// Change sets of a branch that only the file that was kept aside holds.
+        let unsentAside: UInt64
     }
 
     @OptionGroup var options: NodeOptions
@@ -71,11 +75,14 @@ struct RestoreNodeCommand: AsyncParsableCommand {
                 formerOrigin: report.formerOrigin.rawValue,
                 origin: report.origin.rawValue,
                 keptAside: report.keptAside,
-                missing: report.missing
+                missing: report.missing,
+                unsentAside: report.unsentAside
             )
             try output.result(document, text: output.words.restored(report))
         } catch let failure as BackupFailure {
             throw CommandFailure(failure)
+        } catch StoreFailure.inUse(let directory) {
+            throw CommandFailure(.refused, output.words.stopBeforeRestoring(directory))
         } catch let closed as ClosedOutput {
             throw closed
         } catch {
@@ -119,13 +126,18 @@ private struct DrillHubRestore: AsyncParsableCommand {
         let output = try options.output(settings)
         let directory = FileManager.default.temporaryDirectory.appending(path: "peyvand-drill-\(UUID().uuidString)")
             .path
+        // The copy holds everybody's data, and does not stay behind when the drill is interrupted.
+        Interruption.watch()
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let begin = ContinuousClock.now
         do {
             let wallClock = try settings.wallClock()
+            let role = try Replica.checkBackup(file).role
+            guard role == .headOffice else { throw CommandFailure(.refused, output.words.notOfHeadOffice(file)) }
+            try Interruption.check()
             let report = try Replica.restore(file, to: directory, replacing: false, older: false, wallClock: wallClock)
             let replica = try Replica.open(directory, wallClock: wallClock)
-            let isRight = try replica.verify { _, _ in }.allSatisfy(\.isRight)
+            let isRight = try replica.verify { _, _ in try Interruption.check() }.allSatisfy(\.isRight)
             try replica.close()
             let document = Document(
                 id: report.backup.node,

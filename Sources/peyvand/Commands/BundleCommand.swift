@@ -67,7 +67,17 @@ struct BundleCommand: AsyncParsableCommand {
         let node = try await NodeConnection.open(settings, language: output.language)
         var line = ProgressLine.onStandardError(label(output.words), isPersian: output.language == .fa)
         defer { line.finish() }
-        let done = try await node.perform(request) { line.update(count: $0.count, total: $0.total) }
+        Interruption.watch()
+        let done: PrintedSnapshotFile
+        do {
+            done = try await node.perform(request) {
+                try Interruption.check()
+                line.update(count: $0.count, total: $0.total)
+            }
+        } catch is CancellationError {
+            try node.close()
+            throw CommandFailure(.failed, output.words.stopped)
+        }
         try node.close()
         try output.result(done, text: text(output.words, done))
     }

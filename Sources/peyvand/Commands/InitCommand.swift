@@ -132,6 +132,7 @@ struct InitCommand: AsyncParsableCommand {
                 throw Self.failure(of: failure)
             }
         }
+        Interruption.watch()
         let sync =
             withoutLoad ? nil : try await SyncCommand.exchange(replica, with: hub, timeout: nil, output)
         let node = replica.node
@@ -149,7 +150,7 @@ struct InitCommand: AsyncParsableCommand {
             reply,
             text: sync.map { output.words.joined(node, $0) } ?? output.words.joinedWithoutLoad(node.name)
         )
-        if let sync, sync.result != "ok" { throw ExitCode(ExitStatus.failed.rawValue) }
+        if let sync, sync.exitStatus != .done { throw ExitCode(sync.exitStatus.rawValue) }
     }
 
     /// A new replica, or the one of an attempt that was cut off.

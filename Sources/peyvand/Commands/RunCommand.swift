@@ -20,13 +20,16 @@ struct RunCommand: AsyncParsableCommand {
     )
     var listen: String?
 
+    @Option(help: ArgumentHelp("Branch: where it calls head office from now on.", valueName: "host:port"))
+    var hub: String?
+
     @Option(help: ArgumentHelp("Where the console listens. Not in this version.", valueName: "host:port"))
     var console: String?
 
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
-        let settings = try options.settings()
+        let settings = try options.settings().with(.hub, flag: hub)
         let output = try options.output(settings)
         let logger = Logger(label: "peyvand", factory: PlainLogHandler.init)
         let wallClock = try settings.wallClock()
@@ -37,7 +40,10 @@ struct RunCommand: AsyncParsableCommand {
         }
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
-        let live = LiveSettings(settings, logger: logger) { try replica.adoptRetention($0) }
+        let live = LiveSettings(settings, logger: logger) {
+            try replica.adoptRetention($0)
+            try replica.adoptHub($0.with(.hub, flag: hub))
+        }
         // What made a row fail may be gone, and this program may be a newer one.
         _ = try replica.retryParked()
 
@@ -47,7 +53,10 @@ struct RunCommand: AsyncParsableCommand {
             guard let address = NodeAddress(hub.address) else {
                 throw CommandFailure(.failed, "The hub's address \"\(hub.address)\" is not one. Join again.")
             }
-            let made = HubLink(client: SyncClient(store: replica, logger: logger)) { address }
+            let made = HubLink(client: SyncClient(store: replica, logger: logger)) {
+                // It may have moved since.
+                replica.node.hub.flatMap { NodeAddress($0.address) } ?? address
+            }
             services.append(made)
             link = made
         }

@@ -94,6 +94,11 @@ enum Interruption {
 
     /// Whether the person wants the work to end.
     static var isRequested: Bool { interrupted != 0 }
+
+    /// Ends work between two of its steps when the person wants it.
+    ///
+    /// - Throws: `CancellationError`.
+    static func check() throws { if isRequested { throw CancellationError() } }
 }
 
 /// Written by the signal handler only, which may do nothing more than this; a late look does no harm.

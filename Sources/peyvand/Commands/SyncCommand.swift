@@ -85,13 +85,24 @@ struct SyncCommand: AsyncParsableCommand {
     )
     var timeout: Double?
 
+    @Option(
+        help: ArgumentHelp(
+            "Where this branch calls head office from now on; for a head office that has moved.",
+            valueName: "host:port"
+        )
+    )
+    var hub: String?
+
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
-        let settings = try options.settings()
+        let settings = try options.settings().with(.hub, flag: hub)
         let output = try options.output(settings)
         if let timeout, !(timeout > 0 && timeout < 1e9) {
             throw CommandFailure(.usage, "--timeout takes a number of seconds above 0.")
+        }
+        if let hub, NodeAddress(hub).map({ $0.port > 0 }) != true {
+            throw CommandFailure(.usage, "\"\(hub)\" is no address to call. Write it as 127.0.0.1:7443.")
         }
         let node = try await NodeConnection.open(settings, language: output.language)
         Interruption.watch()
@@ -110,7 +121,7 @@ struct SyncCommand: AsyncParsableCommand {
                 Foundation.exit(ExitStatus.failed.rawValue)
             }
             defer { watch.cancel() }
-            sync = try await node.perform(SyncNow(timeoutSeconds: timeout))
+            sync = try await node.perform(SyncNow(timeoutSeconds: timeout, hub: hub))
         }
         // A node that never runs has nobody else to let go of the past.
         if let replica = node.replica, sync.exitStatus == .done { _ = try replica.trimLog(piecesMax: 16) }
@@ -183,9 +194,12 @@ struct SyncNow: NodeRequest {
     static let noHub = "This node is head office: its branches call it. Run `peyvand sync` at a branch."
 
     let timeoutSeconds: Double?
+    /// Where head office is called from now on; nil when that stays.
+    var hub: String?
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedSync {
         guard let link = node.hubLink else { throw CommandFailure(.refused, Self.noHub) }
+        if let hub { try node.replica.moveHub(to: hub) }
         return PrintedSync(
             try wait { await link.syncNow(timeout: timeoutSeconds.map { .seconds($0) }) },
             node.replica

@@ -58,7 +58,9 @@ struct VerifyCommand: AsyncParsableCommand {
             output.words.choose("Verifying", "بررسی"),
             isPersian: output.language == .fa
         )
+        Interruption.watch()
         let found = try await node.perform(VerifyReplica(isDeep: isDeep)) {
+            try Interruption.check()
             line.update(count: $0.count, total: $0.total)
         }
         line.finish()

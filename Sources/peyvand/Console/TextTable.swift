@@ -75,9 +75,13 @@ package struct TextTable: Sendable {
         }
         let widths = widths(titles: titles, texts: texts, columnsMax: style.columns)
 
-        var result = line(titles, widths, style) { _, text in style.painted(text, Style.bold) }
-        let rule = widths.map { String(repeating: "─", count: $0) }.joined(separator: Self.gap)
-        result += style.painted(rule, Style.dim) + "\n"
+        var result = ""
+        // A page of names and values needs no header.
+        if titles.contains(where: { !$0.isEmpty }) {
+            result += line(titles, widths, style) { _, text in style.painted(text, Style.bold) }
+            let rule = widths.map { String(repeating: "─", count: $0) }.joined(separator: Self.gap)
+            result += style.painted(rule, Style.dim) + "\n"
+        }
         for (row, texts) in zip(rows, texts) {
             result += line(texts, widths, style) { index, text in
                 guard index < row.count, let colour = row[index].colour else { return text }

@@ -41,6 +41,7 @@ struct NodeConnection: Sendable {
             do {
                 let replica = try Replica.open(settings.directory, clock: clock)
                 try replica.adoptRetention(settings)
+                try replica.adoptHub(settings)
                 return replica
             } catch StoreFailure.inUse(let directory) {
                 guard ContinuousClock.now < deadline else {

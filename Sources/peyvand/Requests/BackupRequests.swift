@@ -50,7 +50,7 @@ extension CommandFailure {
     init(_ failure: BackupFailure) {
         let isState: Bool =
             switch failure {
-            case .fileExists, .noFile, .nodeThere, .older: true
+            case .fileExists, .noFile, .nodeThere, .otherNode, .older: true
             case .notABackup, .damaged, .failed: false
             }
         self.init(isState ? .refused : .failed, failure.description)

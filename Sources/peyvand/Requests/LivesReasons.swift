@@ -48,8 +48,9 @@ extension HealthReason {
             reasons.append(
                 HealthReason(
                     code: "forked",
-                    sentence: "It was restored or copied: it forked at seq \(fork.former.seq) of number "
-                        + "\(fork.former.origin) and writes as \(node.origin) now. Nothing is lost.",
+                    sentence: "It was restored or copied, or its clock was wrong: it forked at seq "
+                        + "\(fork.former.seq) of number \(fork.former.origin) and writes as \(node.origin) now. "
+                        + "Nothing is lost.",
                     state: .yellow
                 )
             )

@@ -288,6 +288,16 @@ extension HealthReason {
             add(.yellow, "diskLow", "Only \(status.freeBytes >> 20) MiB of disk are free. Free some space soon.")
         }
         reasons += lives(status.lives)
+        if let code = status.turnedAway {
+            add(
+                .red,
+                "refused",
+                code == .revoked
+                    ? "Head office has retired this node and lets it take part no more. What it had not sent is still "
+                        + "on this machine: keep the directory, and ask head office."
+                    : "Head office refused this node when it last called (\(code)). `peyvand sync` says why."
+            )
+        }
         if status.node.role == .branch, status.node.isJoined {
             if status.lastContact == nil {
                 add(.yellow, "neverContacted", "Head office was never reached. Run `peyvand sync`.")
@@ -297,14 +307,14 @@ extension HealthReason {
                     .yellow,
                     "unsent",
                     "\(counted(status.ahead.changeSets, "change set")) with \(counted(status.ahead.rows, "row")) "
-                        + "exist only here. Run `peyvand sync`."
+                        + "\(status.ahead.changeSets == 1 ? "exists" : "exist") only here. Run `peyvand sync`."
                 )
             }
             if let behind = status.behind, behind > 0 {
                 add(
                     .yellow,
                     "unreceived",
-                    "\(counted(behind, "change set")) of head office have not been received. Run `peyvand sync`."
+                    "\(counted(behind, "change set")) of head office \(behind == 1 ? "has" : "have") not been received. Run `peyvand sync`."
                 )
             }
         }
@@ -367,7 +377,8 @@ extension HealthReason {
                     + "\(status.parkedReason.map { "The first: \($0.sentence) " } ?? "")`peyvand parked` lists them."
             )
         }
-        if status.dropped > 0 {
+        // Nothing is left of it where head office has none of it either, or its rows were taken since.
+        if status.dropped > 0, status.divergedAt != nil || status.provedEqualAt != status.end.position {
             add(
                 .yellow,
                 "dropped",
@@ -424,7 +435,11 @@ extension HealthReason {
             add(.yellow, "neverContacted", "It has joined and never synchronised.")
         }
         if node.ahead > 0 {
-            add(.yellow, "unsent", "It holds \(counted(node.ahead, "change set")) that are not here yet.")
+            add(
+                .yellow,
+                "unsent",
+                "It holds \(counted(node.ahead, "change set")) that \(node.ahead == 1 ? "is" : "are") not here yet."
+            )
         }
         if node.behind > 0 {
             add(.yellow, "unreceived", "It has not received \(counted(node.behind, "change set")) of head office.")

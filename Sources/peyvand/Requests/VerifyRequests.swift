@@ -36,11 +36,16 @@ extension RowDifference {
     var printed: String {
         let what =
             switch kind {
-            case .differs: columns.isEmpty ? "" : " (\(columns.joined(separator: ", ")))"
+            case .differs: columns.isEmpty ? "" : " (\(Self.named(columns).joined(separator: ", ")))"
             case .missing: " (missing here)"
             case .extra: " (only here)"
             }
         return "\(table) \(id)\(what)"
+    }
+
+    /// Fields as people read them: the first few when there are many.
+    static func named(_ fields: [String]) -> [String] {
+        fields.count > 6 ? fields.prefix(5) + ["... \(fields.count)"] : fields
     }
 }
 
@@ -107,7 +112,7 @@ struct VerifyReplica: NodeRequest {
         var tables: [PrintedVerification] = []
         if isDeep {
             tables = try replica.verifyDeep { done, total in
-                try? progress(ProgressReport(count: done, total: total))
+                try progress(ProgressReport(count: done, total: total))
             }.map {
                 PrintedVerification(
                     id: $0.name,

@@ -54,6 +54,22 @@ final class HubLink: Service {
     }
 }
 
+extension Replica {
+    /// Lets a branch call head office where the settings say.
+    ///
+    /// It keeps the address: head office has moved, or another machine has taken its place.
+    func adoptHub(_ settings: Settings) throws {
+        guard node.role == .branch, let written = settings.value(.hub) else { return }
+        guard let address = NodeAddress(written), address.port > 0 else {
+            throw CommandFailure(
+                .usage,
+                "The setting hub is \"\(written)\", which is no address to call. Write it as 127.0.0.1:7443."
+            )
+        }
+        try moveHub(to: written)
+    }
+}
+
 extension SyncClient {
     /// One session that leaves after a while, done or not; what was exchanged stays.
     func sync(with hub: NodeAddress, timeout: Duration?) async -> SessionReport {
