@@ -117,8 +117,6 @@ extension Replica {
 
     /// Remembers at a branch that head office does not let it in, so that `status` says it.
     private func noteTurnedAway(_ refusal: Refusal) throws(SyncStoreFailure) {
-        // Busy now, or with nothing to say about who calls.
-        guard ![.busy, .retryLater, .internalFailure].contains(refusal.code) else { return }
         try throwingStoreFailure {
             try self.withWriter { writer in
                 try writer.transaction { try writer.note(.turnedAway, Int64(refusal.code.number)) }

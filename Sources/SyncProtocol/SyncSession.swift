@@ -303,7 +303,9 @@ extension SyncSession {
     private mutating func refused(_ refusal: Refusal, answering hello: Hello) -> [Action] {
         let own = SyncPeer(node: hello.node, origin: hello.origin)
         guard refusal.code == .unknownNode, hello.extras.holdsVoucher, hello.extras.voucher == nil else {
-            return [.record(.turnedAway(refusal), of: own)] + close(.refused(refusal))
+            // Busy, or with trouble of its own: that says nothing about this node.
+            let isLasting = ![.busy, .retryLater, .internalFailure].contains(refusal.code)
+            return (isLasting ? [.record(.turnedAway(refusal), of: own)] : []) + close(.refused(refusal))
         }
         return [.record(.forgotten, of: own)] + close(.reconnecting)
     }

@@ -38,7 +38,7 @@ struct ReceiptProcessTests {
         try await addCustomer(branch, "مریم رضایی")
         let before = try await peyvand("receipt", "--data", branch)
         #expect(before.code == 1 && before.message.isEmpty)
-        #expect(before.output.contains("1 change sets with 1 rows exist only here: do not replace this machine"))
+        #expect(before.output.contains("1 change set with 1 row exists only here: do not replace this machine"))
         #expect(try await peyvand("sync", "--data", branch).code == 0)
         let after = try await peyvand("receipt", "--data", branch)
         #expect(after.code == 0)
