@@ -96,7 +96,7 @@ extension Words {
             let connected = hub.connected ? choose("connected", "وصل") : choose("not connected", "وصل نیست")
             table.add([
                 TextTable.Cell(choose("head office", "دفتر مرکزی")),
-                TextTable.Cell(verbatim: "\(hub.name ?? "?") \(hub.address), \(connected)"),
+                TextTable.Cell(verbatim: "\(hub.name ?? "?") \(hub.address)\(choose(",", "،")) \(connected)"),
             ])
             add("last contact", "آخرین تماس", hub.lastContact.map(time) ?? choose("never", "هرگز"))
             add(
@@ -151,7 +151,7 @@ extension Words {
                 TextTable.Cell(state.name), TextTable.Cell(number(state.rows)), TextTable.Cell(verbatim: state.digest),
             ])
         }
-        return health(status.state, style) + reasons(status.reasons) + table.rendered(style) + "\n"
+        return health(status.state, style) + reasons(status.reasons) + "\n" + table.rendered(style) + "\n"
             + tables.rendered(style)
     }
 

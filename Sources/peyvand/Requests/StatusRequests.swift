@@ -373,7 +373,8 @@ extension HealthReason {
             add(
                 .yellow,
                 "parked",
-                "\(counted(status.parked, "change")) of rows could not be applied and wait. "
+                "\(counted(status.parked, "change")) of rows could not be applied and "
+                    + "\(status.parked == 1 ? "waits" : "wait"). "
                     + "\(status.parkedReason.map { "The first: \($0.sentence) " } ?? "")`peyvand parked` lists them."
             )
         }
@@ -426,7 +427,8 @@ extension HealthReason {
             add(
                 .yellow,
                 "parked",
-                "\(counted(node.parked, "change")) of rows could not be applied there and wait. See "
+                "\(counted(node.parked, "change")) of rows could not be applied there and "
+                    + "\(node.parked == 1 ? "waits" : "wait"). See "
                     + "`peyvand parked` there."
             )
         }
