@@ -59,6 +59,43 @@ struct FleetProcessTests {
         _ = try await office.branch("isfahan")
     }
 
+    @Test("A branch that was away for longer than its lease is red, comes back, and loses nothing")
+    func lease() async throws {
+        let office = try await ProcessOffice.open()
+        let hq = office.headOffice
+        func headOffice(days: Int) async throws {
+            try office.process.killAtOnce()
+            try await office.start(
+                environment: [
+                    "PEYVAND_LEASE": "3", "PEYVAND_HISTORY": "0", "PEYVAND_CLOCK_OFFSET": "\(days * 86_400)",
+                ]
+            )
+        }
+        try await headOffice(days: 0)
+        let (absent, present) = try await (office.branch("absent"), office.branch("present"))
+        #expect(try await peyvand(at: absent, "status").code == 0, "A short lease is not always about to end")
+        try await addCustomer(absent, "unsent")
+        // Days count on which somebody has called.
+        for day in 1...3 {
+            try await headOffice(days: day)
+            try await addCustomer(hq, "day")
+            try await done(at: present, "sync", environment: ["PEYVAND_CLOCK_OFFSET": "\(day * 86_400)"])
+        }
+        try await done(at: hq, "backup \(office.home.path)/hq.backup")
+        let fleet = try await peyvand(at: hq, "fleet --json")
+        #expect(try fleet.code == 2 && node("absent", in: fleet).reasons == ["leaseExpired", "unreceived"])
+        #expect(try await peyvand(at: hq, "fleet").output.contains("`peyvand node retire absent`"))
+        let later = ["PEYVAND_CLOCK_OFFSET": "\(4 * 86_400)"]
+        let status = try await peyvand(at: absent, "status --json", environment: later)
+        #expect(try status.code == 1 && status.reasons == ["leaseExpired", "unsent"])
+        try await headOffice(days: 4)
+        for _ in 0..<2 { try await done(at: absent, "sync", environment: later) }
+        #expect(try await done(at: hq, "customer list --json").list("customers").count == 4)
+        #expect(try await dump(absent) == dump(hq))
+        #expect(try await peyvand(at: absent, "status", environment: later).code == 0)
+        #expect(try await node("absent", in: peyvand(at: hq, "fleet --json")).state == "green")
+    }
+
     @Test("A head office whose clock was wrong says so, and branches lose nothing by it")
     func clockOfHeadOffice() async throws {
         let office = try await ProcessOffice.open()

@@ -40,7 +40,12 @@ extension HealthReason {
     private static let unsafeChangeSetsMax: UInt64 = 1000
 
     /// What leases, backups and the first load add to the reasons of a status.
-    static func retention(_ retention: RetentionStatus, role: LocalNode.Role, now: UInt64) -> [HealthReason] {
+    static func retention(
+        _ retention: RetentionStatus,
+        role: LocalNode.Role,
+        lastContact: UInt64?,
+        now: UInt64
+    ) -> [HealthReason] {
         var reasons: [HealthReason] = []
         if let load = retention.firstLoad, load.isFresh {
             reasons.append(
@@ -63,7 +68,9 @@ extension HealthReason {
             )
         }
         if role == .branch {
-            if let expires = retention.leaseExpiresAt { reasons += lease(endsAt: expires, now: now) }
+            if let expires = retention.leaseExpiresAt {
+                reasons += lease(endsAt: expires, lastContact: lastContact ?? now, now: now)
+            }
         } else if retention.activeNodes > 0, retention.unsafeChangeSets > 0 {
             let isOld = retention.unsafeSince.map { now > $0 + dayMilliseconds } ?? false
             guard isOld || retention.unsafeChangeSets > unsafeChangeSetsMax else { return reasons }
@@ -86,7 +93,7 @@ extension HealthReason {
         return reasons
     }
 
-    private static func lease(endsAt expires: UInt64, now: UInt64) -> [HealthReason] {
+    private static func lease(endsAt expires: UInt64, lastContact: UInt64, now: UInt64) -> [HealthReason] {
         if now >= expires {
             return [
                 HealthReason(
@@ -98,7 +105,9 @@ extension HealthReason {
             ]
         }
         let days = (expires - now) / dayMilliseconds
-        guard days < leaseWarningDays else { return [] }
+        // A short lease would always be about to end.
+        let leaseDays = (max(expires, lastContact) - lastContact) / dayMilliseconds
+        guard days < min(leaseWarningDays, max(leaseDays / 3, 1)) else { return [] }
         return [
             HealthReason(
                 code: "leaseExpiring",

@@ -127,7 +127,12 @@ struct ShowStatus: NodeRequest {
         let retention = try node.replica.retentionStatus()
         let reasons =
             HealthReason.all(of: status)
-            + HealthReason.retention(retention, role: status.node.role, now: node.wallClock())
+            + HealthReason.retention(
+                retention,
+                role: status.node.role,
+                lastContact: status.lastContact,
+                now: node.wallClock()
+            )
         return PrintedStatus(
             node: PrintedStatus.Node(
                 id: hexadecimal(status.node.node),
