@@ -133,11 +133,19 @@ struct BackupProcessTests {
         let hub = try await done(at: branch, "status --json").json["hub"] as? [String: Any]
         #expect(hub?["address"] as? String == address)
 
-        // A branch that runs is told by its settings.
-        let running = try await startBranch(branch, environment: ["PEYVAND_HUB": "127.0.0.1:\(office.port)"])
+        // A branch that runs is told by its settings, or by a command.
+        func settings(_ address: String) throws {
+            try "hub = \"\(address)\"\n".write(toFile: branch + "/peyvand.toml", atomically: true, encoding: .utf8)
+        }
+        try settings("127.0.0.1:\(office.port)")
+        let running = try await startBranch(branch)
         #expect(try await peyvand(at: branch, "sync").code == 1)
-        try "hub = \"\(address)\"\n".write(toFile: branch + "/peyvand.toml", atomically: true, encoding: .utf8)
         try await done(at: branch, "sync --hub \(address)")
+        for (place, code) in [("127.0.0.1:\(office.port)", 1), (address, 0)] as [(String, Int32)] {
+            try settings(place)
+            running.send(SIGHUP)
+            #expect(try await becomesTrue { try await peyvand(at: branch, "sync").code == code })
+        }
         running.send(SIGTERM)
         #expect(await running.end().code == 0)
         service.send(SIGTERM)
