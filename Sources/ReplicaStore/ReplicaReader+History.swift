@@ -84,17 +84,12 @@ extension ReplicaReader {
         let rows = try rows(.branch, where: "origin", is: .integer(Int64(origin.rawValue)), limit: 1)
         if case .text(let name)? = rows.first?["name"] { return name }
         // Its row names the present number of a node. Head office knows all former ones, a branch its own.
-        if try formerOrigins().contains(origin) { return try LocalNode.read(db)?.name }
+        if try ownOrigins().contains(origin) { return try LocalNode.read(db)?.name }
         return try String.fetchOne(
             db,
             sql: "SELECT name FROM registeredLife JOIN registeredNode USING (node) WHERE registeredLife.origin = ?",
             arguments: [origin.rawValue]
         )
-    }
-
-    /// The numbers that this node had before it was restored or copied.
-    package func formerOrigins() throws -> [Origin] {
-        try UInt32.fetchAll(db, sql: "SELECT origin FROM formerLife").compactMap(Origin.init(rawValue:))
     }
 
     /// What a change set of the log did to some columns of a row; nil when the log does not tell.
