@@ -14,9 +14,12 @@ extension Format2 {
             baseDigest INTEGER NOT NULL,
             position INTEGER NOT NULL,
             digest INTEGER NOT NULL,
-            -- Once the cursor covers all of it, new contexts need not name it.
+            -- 1: the cursor covers all of it, so new contexts need not name it. 2: given up, because nobody can bring
+            -- back what is missing of it.
             isCovered INTEGER NOT NULL DEFAULT 0
         );
+        -- Below position zero, in any order: the last change set of each origin, where the branch never had the log
+        -- itself, only a snapshot of its rows.
         CREATE TABLE keptEntry(
             numbering INTEGER NOT NULL,
             position INTEGER NOT NULL,

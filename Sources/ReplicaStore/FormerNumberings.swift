@@ -103,6 +103,57 @@ extension ReplicaWriter {
         return next
     }
 
+    /// Notes what stood in a lost log up to a prefix, told by a node that knows this but never had the log itself.
+    /// In which order, nobody needs to know.
+    ///
+    /// - Returns: Whether the prefix is resolved; it is not when something of it is missing.
+    func noteFormerPrefix(_ prefix: LogPrefix, of progress: [ChangeSetID]) throws -> Bool {
+        if try resolve(prefix) != nil { return true }
+        let under = Dictionary(progress.map { ($0.origin, $0.seq) }, uniquingKeysWith: max)
+        let total = under.values.reduce(UInt64(0)) { $0.addingReportingOverflow($1).partialValue }
+        guard prefix.position > 0, total == prefix.position,
+            under.allSatisfy({ vector[$0.key]?.seq ?? 0 >= $0.value })
+        else { return false }
+        // The own log up to here is all part of it.
+        var fork = min(end.position, prefix.position - 1)
+        let find = try db.cachedStatement(sql: "SELECT position FROM log WHERE origin = ? AND seq = ?")
+        for origin in vector.keys {
+            let next = Int64(clamping: under[origin] ?? 0) + 1
+            if let first = try Int64.fetchOne(find, arguments: [origin.rawValue, next]) {
+                fork = min(fork, UInt64(clamping: first) - 1)
+            }
+        }
+        var timeMax = try timeLookup.get().timeMax(at: fork).packed
+        try db.execute(
+            sql: "INSERT INTO formerLine(parent, forkPosition) VALUES (NULL, ?)",
+            arguments: [Int64(clamping: fork)]
+        )
+        let line = db.lastInsertedRowID
+        let rows = try Row.fetchCursor(
+            db,
+            sql: "SELECT origin, seq, time FROM log WHERE position > ? ORDER BY position",
+            arguments: [Int64(clamping: fork)]
+        )
+        let insert = try db.cachedStatement(sql: "INSERT INTO formerEntry VALUES (?, ?, ?, ?, ?, ?)")
+        var position = fork
+        while position < prefix.position, let row = try rows.next() {
+            guard let origin = Origin(rawValue: row[0]), UInt64(clamping: row[1] as Int64) <= under[origin] ?? 0
+            else { continue }
+            position += 1
+            timeMax = max(timeMax, UInt64(bitPattern: row[2] as Int64))
+            // Only the last digest is known; the others stand for nothing, and are different at each line.
+            let unknown = prefix.digest &+ (position &* 0x9E37_79B9_7F4A_7C15)
+            let digest = position == prefix.position ? prefix.digest : unknown
+            try insert.execute(
+                arguments: [
+                    line, Int64(clamping: position), Int64(bitPattern: digest), origin.rawValue, row[1] as Int64,
+                    Int64(bitPattern: timeMax),
+                ]
+            )
+        }
+        return true
+    }
+
     private func isEnd(of line: Int64, _ position: UInt64) throws -> Bool {
         try Int64.fetchOne(
             db.cachedStatement(sql: "SELECT max(position) FROM formerEntry WHERE line = ?"),

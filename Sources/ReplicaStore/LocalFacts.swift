@@ -51,6 +51,8 @@ enum LocalFact: String {
     case leaseExpiresAt, historyDays
     /// Everything up to here of the hub's log came by a snapshot, of this node's own change sets up to this one.
     case snapshotPosition, snapshotOwnSeq
+    /// The digest at ``snapshotPosition``; nil when the hub has lost its log up to there since.
+    case snapshotDigest
     /// The schema of the hub whose snapshot was loaded, while this node does not know all of it.
     case snapshotSchema
     /// The customers up to this identifier have been indexed again, after rows came in beside the log.

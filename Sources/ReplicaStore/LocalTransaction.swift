@@ -12,6 +12,8 @@ package final class LocalTransaction {
     private var draft = ChangeDraft()
     private var time: HybridTimestamp?
     private var isImport = false
+    /// Where, in the hub's log, the first change stands that somebody had not seen who saved a form.
+    private var firstUnseen: UInt64?
     private var nextIdentifiers: [Int: Int64] = [:]
     /// Per table number, the row that was last seen to live: rows written one after the other often name the same.
     private var lastSeenAlive: [Int: Int64] = [:]
@@ -38,7 +40,7 @@ package final class LocalTransaction {
     /// - Returns: The position of the change set; nil when nothing has changed.
     func finish() throws -> UInt64? {
         guard let time, !draft.isEmpty else { return nil }
-        try writer.appendOwn(draft, time: time)
+        try writer.appendOwn(draft, time: time, before: firstUnseen)
         if isImport { try writer.noteImport() }
         return writer.end.position
     }
@@ -100,6 +102,40 @@ package final class LocalTransaction {
         _ values: [String: FieldValue]
     ) throws -> Bool {
         try update(tableName, id: id, values) { _, _ in true }.isChanged
+    }
+
+    /// Updates a row with what somebody has changed in a form.
+    ///
+    /// Who saves it has seen what the form showed, and nothing newer. If a change of another node has come into these
+    /// fields since, the change set says that it was not seen, so that head office lists what loses.
+    ///
+    /// - Parameter loaded: The row's clock when the form was opened.
+    /// - Throws: ``StoreFailure/changedMeanwhile(table:id:columns:)`` when a change set could not say so: the fields
+    ///   were written at this node, or it is head office, whose log is what has been seen.
+    @discardableResult
+    package func update(
+        _ tableName: String,
+        id: RowID,
+        _ values: [String: FieldValue],
+        loadedWith loaded: RowClock
+    ) throws -> Bool {
+        let table = try table(tableName)
+        var refused: [String] = []
+        let outcome = try update(tableName, id: id, values) { column, present in
+            let stamp = present.stamp(ofColumn: column)
+            let isOfThis = stamp.origin == writer.node.origin && stamp.time == time
+            if isOfThis || stamp <= loaded.stamp(ofColumn: column) { return true }
+            guard writer.node.role == .branch, stamp.origin != writer.node.origin else {
+                refused.append(table.columns[column].name)
+                return false
+            }
+            firstUnseen = min(firstUnseen ?? .max, try writer.hubPosition(of: stamp))
+            return true
+        }
+        guard refused.isEmpty else {
+            throw StoreFailure.changedMeanwhile(table: tableName, id: id, columns: refused.sorted())
+        }
+        return outcome.isChanged
     }
 
     /// Notes that what this transaction writes comes from a file.

@@ -32,6 +32,11 @@ package struct ParkingReason: Hashable, Sendable {
 }
 
 extension ParkingReason {
+    static let queued = ParkingReason(
+        code: .queued,
+        sentence: "An earlier change of this row is parked; this one follows it."
+    )
+
     /// What an error says about one row; nil when it is about the whole node or the whole change set.
     init?(_ error: any Error) {
         switch error {

@@ -10,6 +10,8 @@ import SyncProtocol
 //                       new; start position v, digest 8; count v,
 //                       each entry
 //   13 piece            origin v, seq v, offset v, bytes: the rest     bytes held v
+//   14 progress         1, position v, digest 8; count v, each:        1 byte: 1 all of it is held; 1 byte: 1 another
+//                       origin v, seq v: what stood up to there        branch may bring what is not
 //
 //   vector:  count v, each: origin v, seq v, first 8 bytes of the chain
 //   entry:   origin v, seq v, first 8 bytes of the chain, 1 byte: 0 no body, 1 plain, 2 compressed, 3 sent in pieces;

@@ -12,6 +12,7 @@ enum QuestionKind: UInt16 {
     case refillVectors = 11
     case refillOffer = 12
     case refillPiece = 13
+    case refillProgress = 14
     case chains = 1
     case newLife = 2
     case alreadyHave = 3
@@ -99,6 +100,7 @@ extension Replica {
         case .refillVectors: return try takeVectors(answer)
         case .refillOffer: return try takeOffered(answer)
         case .refillPiece: return try takePiece(answer, to: question)
+        case .refillProgress: return try takeProgress(answer)
         case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
         case .redactionSignatures: return try takeRedactions(answer, to: question)
         case .chains: return try takenChains(answer, to: question)
@@ -117,7 +119,7 @@ extension Replica {
         try countingRefusals(of: peer.node) {
             switch QuestionKind(rawValue: question.kind) {
             case .receipt: return try self.answerReceipt(to: peer)
-            case .refillCommonPrefix?, .refillVectors?, .refillOffer?, .refillPiece?:
+            case .refillCommonPrefix?, .refillVectors?, .refillOffer?, .refillPiece?, .refillProgress?:
                 guard let kind = QuestionKind(rawValue: question.kind) else { throw self.unknownQuestion(question) }
                 return try self.answerRefill(kind, question.payload, from: peer)
             case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)

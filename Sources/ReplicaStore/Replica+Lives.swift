@@ -21,6 +21,8 @@ enum RenewalReason: Int64 {
     case restored = 3
     /// Head office has refused what this life wrote.
     case refused = 4
+    /// Head office has lost what it was written after, and nobody can bring that back.
+    case lostLog = 5
 
     /// For people.
     var sentence: String {
@@ -29,6 +31,7 @@ enum RenewalReason: Int64 {
         case .fence: "its directory is a copy, or was put back to an older state"
         case .restored: "it was restored from a backup"
         case .refused: "head office could not take what it wrote under its number"
+        case .lostLog: "head office has lost what its work was written after, and no branch has kept that"
         }
     }
 }
@@ -506,6 +509,9 @@ extension ReplicaWriter {
         guard set.redaction == nil else { return }
         let id = set.reader.header.id
         let before = id.seq == 1 ? .empty : try chain(of: ChangeSetID(origin: id.origin, seq: id.seq - 1))
+        // Before what a snapshot has brought, chains are not known. Then the prefix of head office's log, which covers
+        // them, has to be the same at the end of the batch.
+        if before == nil, source.position != nil, try isLogged(id) { return }
         guard let before, try chain(of: id) == provedChain(of: set, after: before) else {
             throw Refusal(
                 source == .child ? .forked : .invalidChange,

@@ -15,6 +15,14 @@ struct RefillRun {
     /// Lost logs that are still to be offered, newest first, and how far the first of them has come.
     var numberings: [KeptNumbering] = []
     var offered: LogPrefix?
+    /// Of the first of them, the hub was told what stood in the part that this branch never had.
+    var isProgressTold = false
+    /// Those in which something was missing then. They are told once more when all else was offered.
+    var incomplete: [KeptNumbering] = []
+    /// All else was offered.
+    var isAllOffered = false
+    /// Those in which something is still missing, and no other branch can bring it.
+    var hopeless: [KeptNumbering] = []
     /// One change set of the own log that is to be offered in no known order.
     struct LoosePlace: Hashable {
         let position: Int64
@@ -43,6 +51,13 @@ struct RefillRun {
     /// The next change set of an origin has to wait for something, and so have all after it.
     mutating func skip(_ origin: Origin) {
         loose?.removeAll { $0.origin == origin }
+    }
+
+    /// Goes on to the next lost log.
+    mutating func leaveNumbering() {
+        numberings.removeFirst()
+        offered = nil
+        isProgressTold = false
     }
 }
 
@@ -158,11 +173,8 @@ extension Replica {
     // MARK: Vectors
 
     private func askVectors() throws -> SyncStep {
-        let own = try withWriterState { writer in
-            writer.vector.sorted { $0.key < $1.key }.map {
-                ChainHead(id: ChangeSetID(origin: $0.key, seq: $0.value.seq), chain: $0.value.chain.prefix)
-            }
-        }
+        // Of these the hub sends the numbers only, so all must be in the log.
+        let own = try withWriter { try $0.loggedHeads() }
         var writer = ByteWriter()
         writer.write(own)
         return .ask(SyncQuestion(kind: QuestionKind.refillVectors.rawValue, payload: writer.bytes))
@@ -225,19 +237,80 @@ extension Replica {
             {
                 return step
             }
+            if run.offered != numbering.end, !run.isProgressTold {
+                run.isProgressTold = true
+                if let step = try askProgress(of: numbering, writer) { return step }
+            }
             if run.offered != numbering.end { run.mustWait = true }
-            run.numberings.removeFirst()
-            run.offered = nil
+            run.leaveNumbering()
         }
         if run.loose == nil { run.loose = try loosePlaces(run, writer) }
         while let loose = run.loose, !loose.isEmpty {
             if let step = try ask(readLoose(&run, writer), &run, writer) { return step }
         }
+        run.isAllOffered = true
+        if let numbering = run.incomplete.first, let step = try askProgress(of: numbering, writer) { return step }
+        if !run.hopeless.isEmpty { return try giveUp(&run, writer) }
         // Comes back as it is now: all that is missing under the kept prefixes was offered.
         run.sendLimit = run.mustWait ? run.held[writer.node.origin] ?? 0 : nil
         run.cursorAtEnd = writer.cursor
         run.isOffered = true
         run.lastOffer = nil
+        return .reconnect
+    }
+
+    // MARK: What this branch never had
+
+    /// Tells what stood in a lost log up to a prefix that this branch knows by a snapshot only; nil when it knows the
+    /// log itself.
+    private func askProgress(of numbering: KeptNumbering, _ writer: ReplicaWriter) throws -> SyncStep? {
+        let progress = try numbering.progress(writer.db)
+        guard !progress.isEmpty else { return nil }
+        var bytes = ByteWriter()
+        bytes.write([numbering.end])
+        bytes.varint(UInt64(progress.count))
+        for id in progress {
+            bytes.varint(UInt64(id.origin.rawValue))
+            bytes.varint(id.seq)
+        }
+        return .ask(SyncQuestion(kind: QuestionKind.refillProgress.rawValue, payload: bytes.bytes))
+    }
+
+    /// Takes the answer to ``QuestionKind/refillProgress``.
+    func takeProgress(_ answer: SyncAnswer) throws -> SyncStep {
+        let (isHeld, isAwaited) = try reading(answer.payload) { reader throws(MalformedBytes) in
+            (try reader.byte() != 0, try reader.byte() != 0)
+        }
+        var run = refillRun.withLock { $0 }
+        defer { refillRun.withLock { $0 = run } }
+        if run.isAllOffered {
+            guard let numbering = run.incomplete.first else { return .goOn }
+            run.incomplete.removeFirst()
+            if isHeld {
+                // What was offered meanwhile has completed it: what builds on it can be offered in order now.
+                run = RefillRun()
+                return try askVectors()
+            }
+            if !isAwaited { run.hopeless.append(numbering) }
+        } else if let numbering = run.numberings.first {
+            if isHeld {
+                run.offered = numbering.end
+            } else {
+                run.incomplete.append(numbering)
+            }
+        }
+        return try withWriter { writer in try self.offer(&run, writer) }
+    }
+
+    /// Goes on without what nobody can bring back: work of this node that was written after it is issued again, by
+    /// a new life, without naming it.
+    private func giveUp(_ run: inout RefillRun, _ writer: ReplicaWriter) throws -> SyncStep {
+        let own = writer.vector[writer.node.origin]?.seq ?? 0
+        try writer.transaction {
+            try writer.giveUp(run.hopeless)
+            if own > run.held[writer.node.origin] ?? 0 { try writer.mustRenew(.lostLog) }
+        }
+        run = RefillRun()
         return .reconnect
     }
 
@@ -397,8 +470,7 @@ extension Replica {
                 if outcome == .waits {
                     // The rest has to wait for another branch; what does not depend on it goes in no order.
                     run.mustWait = true
-                    run.numberings.removeFirst()
-                    run.offered = nil
+                    run.leaveNumbering()
                 }
             case .loose, .fresh:
                 run.loose?.removeFirst(Int(taken))

@@ -37,10 +37,42 @@ extension Replica {
             answer.write([try withWriterState { $0.end }])
         case .refillPiece:
             answer.varint(try keepPiece(payload, from: peer))
+        case .refillProgress:
+            let (prefix, progress) = try reading(payload) { reader throws(MalformedBytes) in
+                let prefix = try reader.prefixes(max: 1).first
+                var progress: [ChangeSetID] = []
+                for _ in 0..<(try reader.count(bytesEach: 2, max: Self.vectorEntriesMax)) {
+                    progress.append(try reader.changeSetID())
+                }
+                return (prefix, progress)
+            }
+            let isHeld = try withWriter { writer in
+                try writer.transaction { try prefix.map { try writer.noteFormerPrefix($0, of: progress) } ?? true }
+            }
+            answer.byte(isHeld ? 1 : 0)
+            answer.byte(try isAnyoneAwaited(besides: peer.node) ? 1 : 0)
         default:
             throw Refusal(.protocolVersion, "This is no question of a refill.")
         }
         return SyncAnswer(payload: answer.bytes)
+    }
+
+    /// Whether another node, that takes part and has not called since this log was lost, may still bring something
+    /// of it.
+    private func isAnyoneAwaited(besides node: UniqueID) throws -> Bool {
+        try withWriter { writer in
+            let lostAt = try Int64.fetchOne(writer.db, sql: "SELECT max(endedAt) FROM formerLife")
+            // Nobody has noticed when that was.
+            guard let lostAt else { return true }
+            return try Row.fetchAll(
+                writer.db,
+                sql: "SELECT node, coalesce(lastContact, 0) FROM registeredNode WHERE retiredAt IS NULL"
+            ).contains { row in
+                guard let other = UniqueID(bytes: [UInt8](row[0] as Data)), other != node else { return false }
+                let told = contacts.withLock { $0[other].lastContact }.map { Int64(clamping: $0) }
+                return max(told ?? 0, row[1]) <= lostAt
+            }
+        }
     }
 
     /// The last of some prefixes that is one of this node's log. The branch will go on from there or from later, so

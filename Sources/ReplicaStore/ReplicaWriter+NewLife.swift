@@ -73,6 +73,27 @@ private struct TouchedRows {
     }
 }
 
+/// Rows whose clocks cannot be read, as long as something else is put in their place: what such a row has in the
+/// sums of its bucket is not known any more, so that the bucket is counted again.
+struct DamagedRows {
+    /// By table number.
+    private(set) var buckets: [Int: Set<Int>] = [:]
+
+    /// Notes a row if it is one.
+    @discardableResult
+    mutating func look(at id: Int64, _ merge: RowMerge) throws -> Bool {
+        do {
+            for place in [merge.live, merge.graveyard] {
+                _ = try place.read(id: id, columns: []) { try merge.clock(in: $0, at: 0, id: id) }
+            }
+            return false
+        } catch StoreFailure.damagedRow {
+            buckets[merge.table.number, default: []].insert(RowHasher.bucket(of: id))
+            return true
+        }
+    }
+}
+
 /// A write of the log that is not in the tables: it waits, or was given up.
 private struct ParkedWrite: Hashable {
     let origin: Origin
@@ -325,24 +346,37 @@ extension ReplicaWriter {
     private func rebuild(_ touched: TouchedRows) throws {
         guard !touched.isEmpty else { return }
         let isComplete = try logIsComplete()
+        var damaged = DamagedRows()
         for (number, ids) in touched.born {
             guard let table = schema.table(number: number) else { continue }
-            for id in ids.sorted() where try !merge(of: table).isErased(id) { try takeAway(id, of: table) }
+            for id in ids.sorted() where try !merge(of: table).isErased(id) {
+                try damaged.look(at: id, merge(of: table))
+                try takeAway(id, of: table)
+            }
         }
         for (number, ids) in touched.written {
             guard let table = schema.table(number: number) else { continue }
             // An erased row stays erased: there is nothing of it to set right.
             for id in ids.sorted() where try !merge(of: table).isErased(id) {
-                if isComplete {
+                // Of what cannot be read nothing can stay: the log tells what it was, and head office.
+                if try damaged.look(at: id, merge(of: table)) || isComplete {
                     try takeAway(id, of: table)
                 } else {
                     try strip(id, of: table, touched)
                 }
             }
         }
-        guard !touched.written.isEmpty else { return }
+        try applyLogged(touched.written)
+        try recount(damaged)
+    }
+
+    /// Merges what the log has of some rows again, by table number. A write that waits, or was given up, stays out;
+    /// one that cannot be merged any more is parked, and so are those that follow it.
+    func applyLogged(_ wanted: [Int: Set<Int64>]) throws {
+        guard !wanted.isEmpty else { return }
         let decompressor = ZstdDecompressor()
         let parked = try ParkedWrite.all(db)
+        var blocked: Set<RowKey> = []
         let rows = try Row.fetchCursor(
             db,
             sql: "SELECT position, origin, time, body, seq FROM log WHERE body IS NOT NULL ORDER BY position"
@@ -351,10 +385,11 @@ extension ReplicaWriter {
             guard let origin = Origin(rawValue: row[1]),
                 let time = HybridTimestamp(packed: UInt64(bitPattern: row[2] as Int64))
             else { continue }
+            let set = ChangeSetID(origin: origin, seq: UInt64(clamping: row[4] as Int64))
             let stamp = Stamp(time: time, origin: origin)
             try Replica.withContent(of: row[3], position: UInt64(clamping: row[0] as Int64), decompressor) { reader in
                 for block in reader.blocks {
-                    guard let ids = touched.written[block.number], let table = schema.table(number: block.number)
+                    guard let ids = wanted[block.number], let table = schema.table(number: block.number)
                     else { continue }
                     let merge = try merge(of: table)
                     var cursor = block.makeCursor()
@@ -362,16 +397,29 @@ extension ReplicaWriter {
                         guard ids.contains(cursor.id),
                             !parked.contains(ParkedWrite(origin, row[4], block.number, cursor.id))
                         else { continue }
+                        let key = RowKey(table: block.number, id: cursor.id)
+                        if blocked.contains(key) {
+                            try parkBehind(cursor.id, of: table, in: set)
+                            continue
+                        }
                         let write = RowWrite(
                             id: cursor.id,
                             operation: cursor.operation,
                             columns: cursor.columns,
                             stamp: stamp
                         )
-                        try merge.apply(write, cursor)
+                        let isDone = try applyOrPark(cursor.id, of: table, in: set) { try merge.apply(write, cursor) }
+                        if !isDone { blocked.insert(key) }
                     }
                 }
             }
+        }
+    }
+
+    /// Counts the buckets of damaged rows again, after something else was put in their place.
+    func recount(_ damaged: DamagedRows) throws {
+        for (number, buckets) in damaged.buckets {
+            if let table = schema.table(number: number) { try recount(buckets, of: table) }
         }
     }
 

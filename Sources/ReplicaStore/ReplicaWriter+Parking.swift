@@ -22,18 +22,42 @@ extension ReplicaWriter {
         if let reason = reasonToPark(row, of: table, in: set, from: source) {
             return try park(row.id, of: table, in: set.reader.header.id, reason)
         }
-        if isCareful {
-            if let reason = try reasonOfFailing(apply) {
-                try park(row.id, of: table, in: set.reader.header.id, reason)
-            }
-        } else {
-            do {
-                try apply()
-            } catch {
-                guard let reason = ParkingReason(error) else { throw error }
-                throw RowTrouble(reason: reason)
-            }
+        _ = try applyOrPark(row.id, of: table, in: set.reader.header.id, apply)
+    }
+
+    /// Merges one row of a change set that is in the log, or is about to be, or parks it.
+    ///
+    /// - Returns: Whether it was merged.
+    /// - Throws: ``RowTrouble`` as ``takeOrPark(_:of:in:from:_:)`` does.
+    func applyOrPark(
+        _ id: Int64,
+        of table: TableDescription,
+        in set: ChangeSetID,
+        _ apply: () throws -> Void
+    ) throws -> Bool {
+        guard let reason = try trouble(apply) else { return true }
+        try park(id, of: table, in: set, reason)
+        return false
+    }
+
+    /// Runs something for one row, with a way back if this transaction is a careful one.
+    ///
+    /// - Returns: Why it failed, after everything was undone; nil when it did not.
+    /// - Throws: ``RowTrouble`` when it failed and there is no way back.
+    func trouble(_ apply: () throws -> Void) throws -> ParkingReason? {
+        if isCareful { return try reasonOfFailing(apply) }
+        do {
+            try apply()
+            return nil
+        } catch {
+            guard let reason = ParkingReason(error) else { throw error }
+            throw RowTrouble(reason: reason)
         }
+    }
+
+    /// Lets a change of a row wait behind an earlier one that is parked.
+    func parkBehind(_ id: Int64, of table: TableDescription, in set: ChangeSetID) throws {
+        try park(id, of: table, in: set, .queued)
     }
 
     /// What can be seen without trying.
@@ -49,10 +73,7 @@ extension ReplicaWriter {
         // Nothing holds up an erasure: it takes what waits with it.
         if !isFirst, !parked.isEmpty, row.operation != .erase, parked.contains(RowKey(table: table.number, id: row.id))
         {
-            return ParkingReason(
-                code: .queued,
-                sentence: "An earlier change of this row is parked; this one follows it."
-            )
+            return .queued
         }
         if let columns = set.wrongTypes[table.number] {
             for column in columns.intersection(row.columns).numbers {

@@ -95,6 +95,7 @@ extension ReplicaWriter {
         let time = max(timeMax.next, min(change.time, latest))
         let stamp = Stamp(time: time, origin: node.origin)
         var rows = 0
+        let id = ChangeSetID(origin: node.origin, seq: (vector[node.origin]?.seq ?? 0) + 1)
         let tables = try original.tables.compactMap { table -> TableChanges? in
             guard let description = schema.table(number: table.number) else { return table }
             let merge = try merge(of: description)
@@ -106,12 +107,15 @@ extension ReplicaWriter {
                     try note(.scrubDue, 1)
                     continue
                 }
-                arena.load(row.columns, row.values)
-                try merge.apply(
-                    RowWrite(id: row.id.rawValue, operation: row.operation, columns: row.columns, stamp: stamp),
-                    arena
-                )
                 moved.rows.append(row)
+                let key = RowKey(table: table.number, id: row.id.rawValue)
+                if parked.contains(key) {
+                    try parkBehind(key.id, of: description, in: id)
+                    continue
+                }
+                arena.load(row.columns, row.values)
+                let write = RowWrite(id: key.id, operation: row.operation, columns: row.columns, stamp: stamp)
+                _ = try applyOrPark(key.id, of: description, in: id) { try merge.apply(write, arena) }
             }
             rows += moved.rows.count
             return moved.rows.isEmpty ? nil : moved
@@ -125,13 +129,28 @@ extension ReplicaWriter {
             rows: rows,
             schemaVersion: original.header.schemaVersion,
             time: time,
-            context: CausalContext(lives: Self.joined(seen.lives, try formerLives()), hubs: seen.hubs),
+            context: CausalContext(
+                lives: Self.joined(seen.lives, try formerLives() + lifeBefore(change.id)),
+                hubs: known(seen.hubs)
+            ),
             extensions: extensions
         )
         try noteFirstIdentity(
             ChangeSetID(origin: node.origin, seq: vector[node.origin]?.seq ?? 0),
             extensions
         )
+    }
+
+    /// What head office has of the life that wrote a change set, as far as that had written it before. The cursor may
+    /// cover it by now, but not where that life stood.
+    private func lifeBefore(_ id: ChangeSetID) throws -> [ChangeSetID] {
+        let accepted = try Int64.fetchOne(
+            db,
+            sql: "SELECT seq FROM formerLife WHERE origin = ?",
+            arguments: [id.origin.rawValue]
+        )
+        let seq = min(UInt64(clamping: accepted ?? 0), id.seq - 1)
+        return seq > 0 ? [ChangeSetID(origin: id.origin, seq: seq)] : []
     }
 
     /// One entry for each life, with the greater number; ascending.

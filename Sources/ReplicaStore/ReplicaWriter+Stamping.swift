@@ -206,7 +206,12 @@ extension ReplicaWriter {
                     var rows = block.makeCursor()
                     while rows.advance() {
                         guard done[table.number, default: []].insert(rows.id).inserted else { continue }
-                        try merge.restamp(id: rows.id, replacement)
+                        do {
+                            try merge.restamp(id: rows.id, replacement)
+                        } catch StoreFailure.damagedRow {
+                            // Its stamps cannot be read, let alone corrected. It is repaired from head office.
+                            continue
+                        }
                     }
                 }
             }

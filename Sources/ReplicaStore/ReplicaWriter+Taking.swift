@@ -107,18 +107,23 @@ extension ReplicaWriter {
     func take(_ set: IncomingChangeSet, from source: ChangeSource) throws -> Bool {
         let header = set.reader.header
         let last = vector[header.id.origin]
-        if let last, header.id.seq <= last.seq {
+        // What came by a snapshot is in the rows, not in the log. When head office's log was lost below it, it comes
+        // as change sets, too.
+        let isFillingIn =
+            try source.position != nil && header.id.seq <= last?.seq ?? 0 && !isLogged(header.id)
+        if let last, header.id.seq <= last.seq, !isFillingIn {
             try checkIsSame(set, from: source)
             return false
         }
-        guard header.id.seq == (last?.seq ?? 0) + 1 else {
+        guard isFillingIn || header.id.seq == (last?.seq ?? 0) + 1 else {
             throw Refusal(
                 .invalidChange,
                 "Change set \(header.id) came where \(header.id.origin):\((last?.seq ?? 0) + 1) is next."
             )
         }
-        let chain = last?.chain ?? .empty
-        guard header.previousChain == chain.prefix else {
+        let before = ChangeSetID(origin: header.id.origin, seq: header.id.seq - 1)
+        let chain = isFillingIn ? try self.chain(of: before) : last?.chain ?? .empty
+        guard let chain, header.previousChain == chain.prefix else {
             throw Refusal(
                 source == .child ? .forked : .invalidChange,
                 "Change set \(header.id) does not continue the history of its origin that is known here."
@@ -126,6 +131,12 @@ extension ReplicaWriter {
         }
         try checkErasures(in: set, from: source)
         let next = try provedChain(of: set, after: chain)
+        guard !isFillingIn || header.id.seq < last?.seq ?? 0 || next == last?.chain else {
+            throw Refusal(
+                .invalidChange,
+                "Change set \(header.id) is another one than that whose rows a snapshot has brought here."
+            )
+        }
         try checkFirstIdentity(of: set, chain: next, from: source)
         let isSeen = try checkContext(of: set, from: source)
         try checkTime(of: set, having: isSeen, from: source)
@@ -148,7 +159,8 @@ extension ReplicaWriter {
             rows: kept?.rows ?? set.reader.rowCount,
             chain: next,
             hubPosition: source.position,
-            body: kept.map { .bytes($0.body) } ?? set.body
+            body: kept.map { .bytes($0.body) } ?? set.body,
+            isFillingIn: isFillingIn
         )
         if kept != nil { try noteUnsigned(position: end.position) }
         try noteFirstIdentity(header.id, header.extensions)

@@ -289,8 +289,17 @@ final class ReplicaWriter {
     // MARK: Log
 
     /// Appends a change set of this node's own, made from what a transaction wrote.
-    func appendOwn(_ draft: ChangeDraft, time: HybridTimestamp) throws {
-        try appendOwn(draft.tables, rows: draft.rowCount, schemaVersion: schema.version, time: time, context: context())
+    ///
+    /// - Parameter position: If its author had not seen all that this node has: only what stands in the hub's log
+    ///   before this.
+    func appendOwn(_ draft: ChangeDraft, time: HybridTimestamp, before position: UInt64? = nil) throws {
+        try appendOwn(
+            draft.tables,
+            rows: draft.rowCount,
+            schemaVersion: schema.version,
+            time: time,
+            context: position.map { try context(before: $0) } ?? context()
+        )
     }
 
     /// Appends a change set of this node's own.
@@ -358,13 +367,16 @@ final class ReplicaWriter {
     }
 
     /// Appends a change set that was verified and merged.
+    ///
+    /// - Parameter isFillingIn: The vector covers it already.
     func append(
         _ id: ChangeSetID,
         time: HybridTimestamp,
         rows: Int,
         chain: ChangeChain,
         hubPosition: UInt64?,
-        body: StoredBody
+        body: StoredBody,
+        isFillingIn: Bool = false
     ) throws {
         let prefix = end.appending(id, chain: chain)
         insertLog.bind(1, prefix.position)
@@ -388,11 +400,13 @@ final class ReplicaWriter {
             try insertLog.run()
             try LogBody(at: Int64(bitPattern: prefix.position), isWritable: true, db).write(file.bytes)
         }
-        saveVector.bind(1, Int64(id.origin.rawValue))
-        saveVector.bind(2, id.seq)
-        saveVector.bind(3, blob: chain.bytes)
-        try saveVector.run()
-        vector[id.origin] = (id.seq, chain)
+        if !isFillingIn {
+            saveVector.bind(1, Int64(id.origin.rawValue))
+            saveVector.bind(2, id.seq)
+            saveVector.bind(3, blob: chain.bytes)
+            try saveVector.run()
+            vector[id.origin] = (id.seq, chain)
+        }
         end = prefix
         logRows += UInt64(clamping: rows)
         if prefix.position % Self.logMarkInterval == 0 {
@@ -418,6 +432,21 @@ final class ReplicaWriter {
             lives: try formerLives(),
             hubs: (prefix == .empty ? [] : [prefix]) + keptNumberings.map(\.end)
         )
+    }
+
+    /// What this node had seen before a position of its hub's log.
+    private func context(before position: UInt64) throws -> CausalContext {
+        let prefix = position > 1 ? try hubPrefixes(at: [position - 1]).last : nil
+        return CausalContext(lives: try formerLives(), hubs: prefix.map { $0 == .empty ? [] : [$0] } ?? [])
+    }
+
+    /// Where a write stands in the hub's log; zero when that is not known.
+    func hubPosition(of stamp: Stamp) throws -> UInt64 {
+        let position = try Int64.fetchOne(
+            db.cachedStatement(sql: "SELECT hubPosition FROM log WHERE origin = ? AND time = ?"),
+            arguments: [Int64(stamp.origin.rawValue), Int64(bitPattern: stamp.time.packed)]
+        )
+        return position.map { UInt64(clamping: $0) } ?? 0
     }
 
     // MARK: Other programs

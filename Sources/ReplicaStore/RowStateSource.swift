@@ -145,25 +145,59 @@ private final class Walk {
 extension ReplicaWriter {
     /// Joins rows of another node into this one's; see ``RowMerge/join(_:_:)``.
     ///
+    /// A row that cannot be joined does not keep the others out. If the one that lies here cannot be read, the other
+    /// node's takes its place; else it is left out, and named as one that differs from head office's.
+    ///
     /// - Parameters:
     ///   - isPlain: The tables have none of the rows, and nothing looks for them.
     /// - Returns: How many rows have changed. Tables of a newer schema are left alone.
+    /// - Throws: ``RowTrouble`` when a row failed and this transaction has no way back: see ``transaction(_:)``.
     func join(_ states: RowStatesReader, isPlain: Bool = false) throws -> Int {
         var changed = 0
+        var damaged = DamagedRows()
+        var replaced: [Int: Set<Int64>] = [:]
         for block in states.blocks {
             guard let table = schema.table(number: block.number) else { continue }
-            try table.checkTypes(of: block.values, in: "A piece of a snapshot")
+            let wrong = table.wrongTypes(in: block.values)
             let merge = try merge(of: table)
             var rows = block.makeCursor()
             while rows.advance() {
                 let row = JoinedRow(id: rows.values.id, isAlive: rows.isAlive, clock: rows.clock)
-                if isPlain, try merge.insertJoined(row, rows.values) {
-                    changed += 1
-                } else if try merge.join(row, rows.values) {
-                    changed += 1
+                let values = rows.values
+                if wrong.intersection(values.columns).numbers.contains(where: { !values[$0].isNothing }) {
+                    try leaveOut(row, of: table)
+                    continue
                 }
+                var isChanged = false
+                let reason = try trouble {
+                    isChanged = try isPlain && merge.insertJoined(row, values) || merge.join(row, values)
+                }
+                if reason?.code == .damagedRow {
+                    try damaged.look(at: row.id, merge)
+                    let clock = row.clock.restricted(toColumns: table.columns.count)
+                    try merge.replace(row.id, with: clock, isAlive: row.isAlive, values)
+                    replaced[table.number, default: []].insert(row.id)
+                    isChanged = true
+                } else if reason != nil {
+                    try leaveOut(row, of: table)
+                }
+                if isChanged { changed += 1 }
             }
         }
+        // What this node has written there and the other does not know yet.
+        try applyLogged(replaced)
+        try recount(damaged)
         return changed
     }
+
+    private func leaveOut(_ row: JoinedRow, of table: TableDescription) throws {
+        guard let id = RowID(rawValue: row.id) else { return }
+        let difference = RowDifference(table: table.name, id: id, kind: .missing, columns: [])
+        try note(difference, fromHub: true)
+        try note(.differingRows, (fact(.differingRows) ?? 0) + 1)
+    }
+}
+
+extension FieldView {
+    fileprivate var isNothing: Bool { if case .null = self { true } else { false } }
 }

@@ -129,7 +129,7 @@ extension Replica {
     @discardableResult
     func beginLoading(_ head: SnapshotHead) throws -> SnapshotLoad? {
         try withWriter { writer in
-            try writer.transaction {
+            let load = try writer.transaction { () -> SnapshotLoad? in
                 let before = try SnapshotLoad.read(writer.db)
                 if let before, before.head.start == head.start { return before }
                 guard head.start.position >= writer.cursor.position else {
@@ -156,9 +156,10 @@ extension Replica {
                 )
                 try load.save(writer.db)
                 try writer.witnessBesideLog(head.timeMax)
-                firstLoad.withLock { $0 = load.progress }
                 return load
             }
+            firstLoad.withLock { $0 = load?.progress }
+            return load
         }
     }
 
@@ -181,7 +182,7 @@ extension Replica {
             throw Refusal(.invalidChange, "A piece of a snapshot is not the one that was asked for.")
         }
         return try withWriter { writer in
-            try writer.transaction {
+            let load = try writer.transaction { () -> SnapshotLoad? in
                 guard var load = try SnapshotLoad.read(writer.db) else { return nil }
                 guard load.place == place else { return load }
                 try writer.witnessBesideLog(reader.newestTime)
@@ -196,9 +197,10 @@ extension Replica {
                     load.afterID = 0
                 }
                 try load.save(writer.db)
-                firstLoad.withLock { $0 = load.progress }
                 return load
             }
+            firstLoad.withLock { $0 = load?.progress }
+            return load
         }
     }
 
@@ -214,12 +216,12 @@ extension Replica {
         for origin in head.progress { try writer.adopt(origin.id, chain: origin.chain) }
         writer.moveCursor(to: head.start)
         try writer.note(.snapshotPosition, Int64(clamping: head.start.position))
+        try writer.note(.snapshotDigest, Int64(bitPattern: head.start.digest))
         let own = head.progress.first { $0.id.origin == writer.node.origin }?.id.seq
         try writer.note(.snapshotOwnSeq, own.map { Int64(clamping: $0) })
         try writer.note(.snapshotSchema, head.schemaVersion > schema.version ? Int64(head.schemaVersion) : nil)
         try writer.note(.searchedCustomer, 0)
         try writer.db.execute(sql: "DELETE FROM snapshotLoad")
-        firstLoad.withLock { $0 = nil }
         return nil
     }
 

@@ -25,6 +25,8 @@ package enum StoreFailure: Error, Sendable {
     case erasedRow(table: String, id: RowID)
     case onlyHeadOfficeErases
     case rowNotDeleted(table: String, id: RowID)
+    /// Somebody else has written these fields since a form was loaded.
+    case changedMeanwhile(table: String, id: RowID, columns: [String])
     case foreignRange(table: String, id: RowID, origin: Origin)
     case headOfficeOnly(table: String)
     /// The table whose rows only head office makes, and the columns that a branch may write.
@@ -76,6 +78,9 @@ extension StoreFailure: CustomStringConvertible {
             "The \(table) \(id) was erased for good; nothing of it is left to change or restore."
         case .onlyHeadOfficeErases:
             "Only head office erases. Ask it to run this command; the order then reaches every node."
+        case .changedMeanwhile(let table, let id, let columns):
+            "Somebody else has changed \(columns.joined(separator: ", ")) of the \(table) \(id) since the form was "
+                + "opened. Nothing was saved; look at the new values and try again."
         case .rowNotDeleted(let table, let id): "The \(table) \(id) is not deleted."
         case .foreignRange(let table, let id, let origin):
             "There is no \(table) \(id) here, and this node can only make rows of its own numbers, "

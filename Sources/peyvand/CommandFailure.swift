@@ -57,7 +57,7 @@ struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertib
     private static func exit(of failure: StoreFailure) -> ExitStatus {
         switch failure {
         case .noNode, .nodeExists, .notJoined, .firstLoad, .unknownRow, .deletedRow, .erasedRow, .onlyHeadOfficeErases,
-            .rowNotDeleted, .foreignRange, .headOfficeOnly, .headOfficeMakes, .isBackup:
+            .rowNotDeleted, .changedMeanwhile, .foreignRange, .headOfficeOnly, .headOfficeMakes, .isBackup:
             .refused
         case .unknownTable, .unknownColumn, .wrongType, .fieldTooLong, .missingColumn:
             .usage

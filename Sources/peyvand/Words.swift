@@ -362,6 +362,9 @@ struct Words: Sendable {
             "\(table) \(id(row)) برای همیشه پاک شده است؛ چیزی از آن برای تغییر یا بازگرداندن نمانده است."
         case .onlyHeadOfficeErases:
             "پاک کردن برای همیشه تنها کار دفتر مرکزی است. از آنجا بخواهید؛ دستورش به همهٔ گره‌ها می‌رسد."
+        case .changedMeanwhile(let table, let row, let columns):
+            "از هنگام باز شدن فرم، دیگری \(columns.joined(separator: "، ")) را در \(table) \(id(row)) تغییر داده است. چیزی "
+                + "ذخیره نشد؛ مقدارهای تازه را ببینید و دوباره بکوشید."
         case .rowNotDeleted(let table, let row): "\(table) \(id(row)) حذف نشده است."
         case .headOfficeOnly(let table): "\(table) را فقط دفتر مرکزی می‌نویسد؛ از آنجا بخواهید."
         case .headOfficeMakes(let table, let open):

@@ -133,6 +133,69 @@ struct ConflictTests {
         #expect(try hub.conflicts().isEmpty)
     }
 
+    // MARK: Forms
+
+    @Test("Who saves a form over an edit that came while it was open has not seen it, and what loses is listed")
+    func formOverNewer() throws {
+        let (hub, a, b, c, id) = try offices()
+        let opened = try #require(try a.replica.read { try $0.clock(.customer, id: id) }).clock
+        b.wallMilliseconds += 10
+        try b.edit(id, ["note": .text("از ب"), "city": .text("یزد")])
+        try converge(hub, [b, a])
+        a.wallMilliseconds += 10
+        _ = try a.replica.write { transaction in
+            try transaction.update("customer", id: id, ["note": .text("از فرم")], loadedWith: opened)
+        }
+        try converge(hub, [a, b, c])
+        for office in [hub, a, b, c] {
+            #expect(try office.value("note", of: id) == .text("از فرم"))
+            #expect(try office.value("city", of: id) == .text("یزد"))
+            #expect(try office.entries().map(\.conflictColumnNames) == ["note"])
+            #expect(try office.entries().first?.changeSet("lost")?.origin == b.replica.node.origin)
+        }
+        #expect(try Set(hub.conflicts()) == ConflictOracle(hub).open)
+        try expectEqual([hub, a, b, c])
+    }
+
+    @Test("A form that shows what is there, or changes other fields, is no conflict")
+    func formOverSeen() throws {
+        let (hub, a, b, _, id) = try offices()
+        let before = try #require(try a.replica.read { try $0.clock(.customer, id: id) }).clock
+        try b.edit(id, ["note": .text("از ب")])
+        try converge(hub, [b, a])
+        let opened = try #require(try a.replica.read { try $0.clock(.customer, id: id) }).clock
+        _ = try a.replica.write { transaction in
+            try transaction.update("customer", id: id, ["email": .text("x@example.com")], loadedWith: before)
+            try transaction.update("customer", id: id, ["note": .text("از فرم")], loadedWith: opened)
+        }
+        try converge(hub, [a, b])
+        #expect(try b.value("note", of: id) == .text("از فرم"))
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
+        try expectEqual([hub, a, b])
+    }
+
+    @Test("A form over what somebody at the same node has written meanwhile is not saved")
+    func formOverColleague() throws {
+        let (hub, a, _, _, id) = try offices()
+        for office in [hub, a] {
+            let opened = try #require(try office.replica.read { try $0.clock(.customer, id: id) }).clock
+            try office.edit(id, ["note": .text("همکار")])
+            let failure = #expect(throws: StoreFailure.self) {
+                try office.replica.write { transaction in
+                    try transaction.update(
+                        "customer",
+                        id: id,
+                        ["note": .text("از فرم"), "email": .text("x@example.com")],
+                        loadedWith: opened
+                    )
+                }
+            }
+            #expect("\(failure!)".contains("changed note of the customer"))
+            #expect(try office.value("note", of: id) == .text("همکار"))
+            #expect(try office.value("email", of: id) == .null)
+        }
+    }
+
     // MARK: Rights
 
     @Test("A branch may resolve an entry, and nothing else in the list")

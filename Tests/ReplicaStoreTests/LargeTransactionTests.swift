@@ -55,6 +55,38 @@ struct LargeTransactionTests {
         #expect(try branch.state() == hub.state())
     }
 
+    @Test("While only half of a transaction has come, nobody has any of it, and who writes then has seen none of it")
+    func halfIsNothing() throws {
+        let hub = try Office.headOffice()
+        let (branch, other) = (try Office.branch("isfahan", of: hub), try Office.branch("shiraz", of: hub))
+        let id = try hub.add(["name": .text("مریم")])
+        for office in [branch, other] { try office.sync(with: hub) }
+        var random = SeededRandom(seed: testSeed("large half"))
+        _ = try branch.replica.write { transaction in
+            try transaction.update("customer", id: id, ["note": .text("در تراکنش")])
+            for _ in 0..<40 {
+                try transaction.insert("customer", ["name": .text("x"), "note": .text(noise(1000, &random))])
+            }
+        }
+        #expect(try branch.sync(with: hub, bytesMax: 1024, cutAfter: 50) != nil)
+        #expect(try spooled(hub).first?.bytes ?? 0 > 10_000)
+        try other.sync(with: hub)
+        for office in [hub, other] {
+            #expect(try office.replica.read { try $0.count(.customer) } == 1)
+            #expect(try office.value("note", of: id) == .null)
+        }
+        other.wallMilliseconds += 1000
+        try other.edit(id, ["note": .text("از دیگری")])
+        for office in [other, branch, other, branch] { try office.sync(with: hub, bytesMax: 1024) }
+        // The two knew nothing of each other.
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 1)
+        for office in [hub, branch, other] {
+            #expect(try office.replica.read { try $0.count(.customer) } == 41)
+            #expect(try office.value("note", of: id) == .text("از دیگری"))
+        }
+        try expectEqual([hub, branch, other])
+    }
+
     @Test("Parts that the disk has spoilt are noticed, and come again")
     func spoilt() throws {
         let hub = try Office.headOffice()

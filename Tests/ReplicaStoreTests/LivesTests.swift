@@ -111,25 +111,45 @@ struct LivesTests {
         try expectEqual([hub, one, two, c])
     }
 
-    @Test("A new life does not conflict with its own former one")
+    @Test("A new life does not conflict with its own former one, before it has heard where that stands")
     func contextNamesFormerLives() throws {
         let (hub, b, c) = try offices()
         let id = try b.add(["name": .text("مریم")])
-        // Head office takes it, but this copy never learns at which position.
-        try converge(hub, [c])
-        try b.sync(with: hub)
+        try converge(hub, [b, c])
+        try b.edit(id, ["note": .text("از زندگی پیش")])
+        // Head office takes it, but this copy does not learn at which position.
+        let former = b.replica.node.origin
+        let seq = try b.replica.childFacts().ownSeq
+        for messages in 1..<20 {
+            if try hub.replica.withWriter({ $0.vector[former]?.seq == seq }) { break }
+            _ = try b.sync(with: hub, cutAfter: messages)
+        }
         let copy = try b.copy()
         try c.add(["name": .text("دیگری")])
         try converge(hub, [c, b])
         let restored = try Office(from: copy)
-        try restored.sync(with: hub, cutAfter: 12)
+        for messages in 1..<20 where restored.replica.node.origin == former {
+            _ = try restored.sync(with: hub, cutAfter: messages)
+        }
+        #expect(restored.replica.node.origin != former)
+        let place = try hub.replica.withWriter { writer in
+            try Int64.fetchOne(
+                writer.db,
+                sql: "SELECT position FROM log WHERE origin = ? AND seq = ?",
+                arguments: [former.rawValue, Int64(seq)]
+            )
+        }
+        #expect(try restored.replica.status().cursor.position < UInt64(place ?? 0))
+        restored.wallMilliseconds += 1000
         try restored.edit(id, ["note": .text("از آنِ خود")])
         try converge(hub, [restored, c])
         let end = try hub.replica.status().end.position
         let contexts = try (1...end).compactMap { position in
             try hub.replica.read { try $0.logEntry(at: position) }?.content?.header
         }.filter { $0.id.origin == restored.replica.node.origin }.map(\.context)
-        #expect(!contexts.isEmpty)
+        #expect(contexts.map(\.lives) == [[ChangeSetID(origin: former, seq: seq)]])
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
+        for office in [hub, restored, c] { #expect(try office.value("note", of: id) == .text("از آنِ خود")) }
         try expectEqual([hub, restored, c])
     }
 
@@ -156,25 +176,93 @@ struct LivesTests {
         try expectEqual([hub, restored, c])
     }
 
-    @Test("A copy made before its clock was corrected adopts the times that head office has")
-    func adoptedTimes() throws {
+    @Test(
+        "A copy made before its clock was corrected adopts the times that head office has, also one that it has given",
+        arguments: [14, 5]
+    )
+    func adoptedTimes(shift: Int64) throws {
         let (hub, b, c) = try offices()
         let id = try b.add(["name": .text("مریم")])
         try converge(hub, [b, c])
-        try b.edit(id, ["note": .text("یک")])
+        b.wallMilliseconds += 1
+        try b.edit(id, ["note": .text("یک"), "phone": .text("+982112345678")])
+        let shared = try b.lastTime()
         let copy = try b.copy()
         // The other copy corrects its unsent work: here by hand.
-        try b.shiftLastForTest(by: 14)
+        try b.shiftLastForTest(by: shift)
         try b.sync(with: hub)
         let old = try Office(from: copy)
         old.wallMilliseconds += 5
-        try old.edit(id, ["email": .text("m@example.com")])
+        try old.edit(id, ["email": .text("m@example.com"), "phone": .text("+982187654321")])
+        #expect(try (old.lastTime() == b.lastTime()) == (shift == 5))
+        #expect(try old.lastTime() > shared)
         try converge(hub, [old, c])
         for office in [hub, old, c] {
             #expect(try office.value("note", of: id) == .text("یک"))
             #expect(try office.value("email", of: id) == .text("m@example.com"))
+            #expect(try office.value("phone", of: id) == .text("+982187654321"))
         }
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
         try expectEqual([hub, old, c])
+    }
+
+    @Test("What a copy wrote after work that was taken at a later time is not taken before that, and is not lost")
+    func laterTimeOfSharedWork() throws {
+        let (hub, b, c) = try offices()
+        let id = try b.add(["name": .text("مریم")])
+        try converge(hub, [b, c])
+        let accepted = try b.replica.childFacts().ownSeq
+        b.wait(10_000)
+        b.reboot()
+        b.setWall(by: -3000)
+        try b.edit(id, ["note": .text("یک")])
+        let copy = try b.copy()
+        let written = try b.lastTime()
+        try b.sync(with: hub)
+        let corrected = try b.lastTime()
+        let clone = try Office(from: copy)
+        for _ in 0..<2 { clone.reboot() }
+        clone.setWall(by: -3000)
+        clone.wallMilliseconds += 8
+        try clone.edit(id, ["note": .text("دو")])
+        #expect(try written < clone.lastTime() && clone.lastTime() < corrected)
+        // Both as the copy has them, as if nobody had greeted: the first is here, the second is before it.
+        let hello = try clone.replica.childFacts()
+        let batch = try clone.replica.readOwn(afterSeq: accepted, bytesMax: 1 << 20, entriesMax: 10).batch
+        #expect(batch.entries.count == 2)
+        let (before, end) = try (hub.state(), hub.replica.status().end)
+        #expect(throws: SyncStoreFailure.self) {
+            try hub.replica.apply([batch], from: SyncPeer(node: hello.node, origin: hello.origin))
+        }
+        #expect(try hub.state() == before)
+        #expect(try hub.replica.status().end == end)
+        try converge(hub, [clone, b, c])
+        for office in [hub, clone, b, c] { #expect(try office.value("note", of: id) == .text("دو")) }
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
+        try expectEqual([hub, clone, b, c])
+    }
+
+    @Test("Work that is issued again is taken, although a wrong clock once put head office's log ahead of now")
+    func issuedAfterWrongHour() throws {
+        let (hub, b, c) = try offices()
+        let id = try b.add(["name": .text("مریم")])
+        try converge(hub, [b, c])
+        let copy = try b.copy()
+        hub.setWall(by: 3_600_000)
+        try hub.edit(id, ["city": .text("تهران")])
+        hub.setWall(by: -3_600_000)
+        try b.edit(id, ["note": .text("فرستاده")])
+        try converge(hub, [b, c])
+        let restored = try Office(from: copy)
+        for number in 0..<3 { try restored.edit(id, ["note": .text("مانده \(number)")]) }
+        try converge(hub, [restored, c])
+        for office in [hub, restored, c] {
+            #expect(try office.value("note", of: id) == .text("مانده 2"))
+            #expect(try office.value("city", of: id) == .text("تهران"))
+        }
+        #expect(try restored.replica.status().ahead.changeSets == 0)
+        #expect(try hub.replica.registeredNodes().allSatisfy { $0.refusals == 0 })
+        try expectEqual([hub, restored, c])
     }
 
     @Test("Two copies in session at the same moment leave no gap and no second content")
@@ -279,6 +367,18 @@ extension Office {
 
     fileprivate func waitingCount() throws -> Int {
         try otherProgram { try Int.fetchOne($0, sql: "SELECT count(*) FROM waitingChange") ?? 0 }
+    }
+
+    /// The time of the last own change set.
+    fileprivate func lastTime() throws -> Int64 {
+        let origin = replica.node.origin.rawValue
+        return try replica.withWriter { writer in
+            try Int64.fetchOne(
+                writer.db,
+                sql: "SELECT time FROM log WHERE origin = ? ORDER BY seq DESC LIMIT 1",
+                arguments: [origin]
+            ) ?? 0
+        }
     }
 
     /// Moves the time of the last own change set, in log and rows, as a correction of the clock does.

@@ -1,5 +1,6 @@
 import CRM
 import Causality
+import Foundation
 import GRDB
 import ReplicaStore
 import SyncProtocol
@@ -52,6 +53,34 @@ struct ParkingTests {
         #expect(try other.value("note", of: poison) == .blob([1, 2, 3]))
         #expect(try other.value("city", of: poison) == .text("قم"))
         #expect(try other.replica.verify { _, _ in }.allSatisfy(\.isRight))
+    }
+
+    @Test("A head office put back parks what it cannot apply of what comes back, and takes the rest")
+    func wrongTypeInRefill() throws {
+        let hub = try Site.headOffice()
+        let writer = try Site.branch("writer", of: hub, .skewed)
+        try writer.sync(with: hub)
+        let home = TemporaryDirectory()
+        try hub.onDisk { try $0.execute(sql: "VACUUM INTO ?", arguments: [home.path + "/backup"]) }
+        let (poison, sound) = try writer.replica.write { transaction in
+            (
+                try transaction.insert("customer", ["name": .text("یک"), "note": .blob([1, 2, 3])]),
+                try transaction.insert("customer", ["name": .text("دو")])
+            )
+        }.result
+        try writer.edit(poison, ["city": .text("قم")])
+        for _ in 0..<2 { try writer.sync(with: hub) }
+
+        let backup = try Site(database: [UInt8](Data(contentsOf: URL(fileURLWithPath: home.path + "/backup"))))
+        for _ in 0..<2 { try writer.sync(with: backup) }
+        #expect(try backup.value("name", of: sound) == .text("دو"))
+        #expect(try backup.replica.parkedRows().map(\.row) == [poison, poison])
+        #expect(try backup.replica.parkedRows().map(\.reason.code) == [.wrongType, .queued])
+        #expect(try backup.replica.verify { _, _ in }.allSatisfy(\.isRight))
+        try backup.reopen(with: Schema.skewed.renumbered(Schema.current.version + 1))
+        #expect(try backup.replica.status().parked == 0)
+        #expect(try backup.value("note", of: poison) == .blob([1, 2, 3]))
+        #expect(try backup.value("city", of: poison) == .text("قم"))
     }
 
     @Test("A row that the database refuses waits; when the cause is gone, a retry ends as if it had never been")

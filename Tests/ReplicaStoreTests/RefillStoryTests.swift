@@ -143,6 +143,7 @@ struct RefillStoryTests {
         try converge(backup, [b, c])
         #expect(try hasSeen(second, first, at: backup))
         #expect(try !hasSeen(first, second, at: backup))
+        #expect(try backup.replica.read { try $0.count(.conflict) } == 0)
         try converge(backup, branches)
         try expectDone(backup, branches)
     }
@@ -303,8 +304,11 @@ struct RefillStoryTests {
         try hub.replica.withWriter { try $0.digest(at: prefix.position) == prefix.digest }
     }
 
-    @Test("A change set that the lost head office had acknowledged comes back as it is, not as new work")
-    func acknowledgedComesBack() throws {
+    @Test(
+        "A change set that the lost head office had acknowledged comes back as it is, also if it is ahead of the clock",
+        arguments: [0, -3_600_000] as [Int64]
+    )
+    func acknowledgedComesBack(wrong: Int64) throws {
         let (hub, branches, id) = try offices()
         let a = branches[0]
         let backup = try hub.revived(isNoticed: true)
@@ -316,6 +320,7 @@ struct RefillStoryTests {
             _ = try a.sync(with: hub, cutAfter: messages)
         }
         _ = try a.sync(with: hub, cutAfter: 2)
+        backup.setWall(by: wrong)
         try converge(backup, [a])
         #expect(try backup.value("note", of: id) == .text("تأییدشده"))
         #expect(try last(a) == sent)

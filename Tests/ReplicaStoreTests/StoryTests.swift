@@ -40,19 +40,18 @@ struct StoryTests {
         try expectEqual([hub, a, b, c])
     }
 
-    @Test("Equal values keep the greater stamp, whatever the order they arrive in")
-    func equalValues() throws {
-        for order in 0..<2 {
-            let (hub, a, b, c, id) = try offices()
-            for (office, milliseconds, text) in [(a, 10, "0"), (c, 15, "1"), (b, 20, "0")] as [(Office, UInt64, String)]
-            {
-                office.wallMilliseconds += milliseconds
-                try office.edit(id, ["note": .text(text)])
-            }
-            try converge(hub, order == 0 ? [a, c, b] : [b, c, a])
-            for office in [hub, a, b, c] { #expect(try office.value("note", of: id) == .text("0")) }
-            try expectEqual([hub, a, b, c])
+    @Test("Equal values keep the greater stamp, whatever the order they arrive in", arguments: 0..<6)
+    func equalValues(order: Int) throws {
+        let (hub, a, b, c, id) = try offices()
+        for (office, milliseconds, text) in [(a, 10, "0"), (c, 15, "1"), (b, 20, "0")] as [(Office, UInt64, String)] {
+            office.wallMilliseconds += milliseconds
+            try office.edit(id, ["note": .text(text)])
         }
+        let orders = [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]]
+        // First all hand in, in this order; then all hear of it.
+        try converge(hub, orders[order])
+        for office in [hub, a, b, c] { #expect(try office.value("note", of: id) == .text("0")) }
+        try expectEqual([hub, a, b, c])
     }
 
     @Test("A merge that moves only an older column's stamp is not taken for a foreign write")
@@ -85,6 +84,26 @@ struct StoryTests {
         // A seals before it takes B's edit, so the two are concurrent and the later one wins.
         try converge(hub, [a, b])
         for office in [hub, a, b] { #expect(try office.value("note", of: id) == .text("بعد از آن")) }
+        try expectEqual([hub, a, b])
+    }
+
+    @Test("A foreign write wins over what its program had seen, although the wall clock was put back since")
+    func foreignWriteAfterMerge() throws {
+        let (hub, a, b, _, id) = try offices()
+        b.wallMilliseconds += 3_600_000
+        try b.edit(id, ["note": .text("دیده شد")])
+        try converge(hub, [b, a])
+        a.reboot()
+        a.setWall(by: -7_200_000)
+        try a.otherProgram { db in
+            try db.execute(
+                sql: "UPDATE customer SET note = 'پس از آن' WHERE id = ? AND note = 'دیده شد'",
+                arguments: [id.rawValue]
+            )
+        }
+        try converge(hub, [a, b])
+        for office in [hub, a, b] { #expect(try office.value("note", of: id) == .text("پس از آن")) }
+        #expect(try hub.replica.read { try $0.count(.conflict) } == 0)
         try expectEqual([hub, a, b])
     }
 
