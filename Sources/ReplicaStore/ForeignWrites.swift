@@ -25,6 +25,7 @@ extension ReplicaWriter {
         // The latest moment that was noted; no row was written later than now.
         let noted = pending.reduce(UInt64(0)) { max($0, UInt64(clamping: $1[2] as Int64)) }
         var selects = SnapshotSelects(db)
+        var damaged = DamagedRows()
         var rest = pending[...]
         while !rest.isEmpty {
             let stamp = Stamp(time: try tick(notAfter: milliseconds(atMachineWall: noted)), origin: node.origin)
@@ -33,10 +34,11 @@ extension ReplicaWriter {
                 let row = rest.popFirst()
             {
                 guard let table = schema.table(number: row[0]), let id = RowID(rawValue: row[1]) else { continue }
-                try seal(table, id, stamp: stamp, &selects, into: &draft)
+                try seal(table, id, stamp: stamp, &selects, &damaged, into: &draft)
             }
             if draft.isEmpty { untick() } else { try appendOwn(draft, time: stamp.time) }
         }
+        try recount(damaged)
         for table in schema.tables { try db.execute(sql: "DELETE FROM \(table.before)") }
         try db.execute(sql: "DELETE FROM pending")
     }
@@ -47,7 +49,8 @@ extension ReplicaWriter {
         var values: [FieldValue]
         /// The columns that hold something else in the file than in `values`, and must be written again.
         var corrected: ColumnMask
-        let clock: RowClock
+        /// Nil when it cannot be read.
+        let clock: RowClock?
         let contribution: DigestSum
 
         /// The values of some columns, ascending.
@@ -63,6 +66,7 @@ extension ReplicaWriter {
         _ id: RowID,
         stamp: Stamp,
         _ selects: inout SnapshotSelects,
+        _ damaged: inout DamagedRows,
         into draft: inout ChangeDraft
     ) throws {
         let merge = try merge(of: table)
@@ -70,7 +74,7 @@ extension ReplicaWriter {
         let after =
             try snapshot(of: id, in: table, selects.select(table, from: table.name, "0"))
             ?? snapshot(of: id, in: table, selects.select(table, from: table.graveyard, "1"))
-        if before?.clock.isErased == true {
+        if before?.clock?.isErased == true {
             try merge.eraseAgain(id.rawValue)
             try note(.erasedDropped, (fact(.erasedDropped) ?? 0) + 1)
             return
@@ -89,7 +93,7 @@ extension ReplicaWriter {
         case (true, true), (false, false):
             // Touched, but nothing is different: not a write. `REPLACE` has lost the clock all the same.
             if changed.isEmpty {
-                if let before { try correct(after, id, in: table, clock: before.clock) }
+                if let clock = before?.clock { try correct(after, id, in: table, clock: clock) }
                 return
             }
             operation = after.isAlive ? .update : .delete
@@ -102,6 +106,9 @@ extension ReplicaWriter {
         }
         let columns = before == nil ? table.allColumns : table.completed(changed)
 
+        // Of a row whose clock cannot be read, what is written now is all that is known; comparing with head office
+        // finds the rest.
+        if before != nil, before?.clock == nil { damaged.note(id.rawValue, of: table) }
         var clock = before?.clock ?? .unwritten
         _ = clock.merge(columns, at: stamp)
         try correct(after, id, in: table, clock: clock)
@@ -150,7 +157,7 @@ extension ReplicaWriter {
             isAlive: select.integer(table.columns.count + ReplicaSQL.clockColumns.count) == 0,
             values: values,
             corrected: corrected,
-            clock: try merge.clock(in: select, at: table.columns.count, id: id.rawValue),
+            clock: try? merge.clock(in: select, at: table.columns.count, id: id.rawValue),
             contribution: merge.contribution(of: select, id: id.rawValue)
         )
     }

@@ -88,9 +88,14 @@ struct DamagedRows {
             }
             return false
         } catch StoreFailure.damagedRow {
-            buckets[merge.table.number, default: []].insert(RowHasher.bucket(of: id))
+            note(id, of: merge.table)
             return true
         }
+    }
+
+    /// Notes one.
+    mutating func note(_ id: Int64, of table: TableDescription) {
+        buckets[table.number, default: []].insert(RowHasher.bucket(of: id))
     }
 }
 

@@ -193,6 +193,31 @@ struct FailingRowTests {
         try expectEqual([hub, a, b])
     }
 
+    @Test("Another program's write to a damaged row does not stop the node, and is sent like any other")
+    func writtenByAnotherProgram() throws {
+        let hub = try Office.headOffice()
+        let (a, b) = (try Office.branch("a", of: hub), try Office.branch("b", of: hub))
+        let (bad, good) = (try hub.add(["name": .text("یک")]), try hub.add(["name": .text("دو")]))
+        let touched = try hub.add(["name": .text("سه")])
+        for branch in [a, b] { try branch.sync(with: hub) }
+        for id in [bad, touched] { try a.damage(id) }
+        try a.otherProgram { db in
+            try db.execute(sql: "UPDATE customer SET note = 'x' WHERE id IN (\(bad.rawValue), \(good.rawValue))")
+            try db.execute(sql: "UPDATE customer SET note = note WHERE id = \(touched.rawValue)")
+        }
+        try a.add(["name": .text("پس از آن")])
+        for branch in [a, b] { try branch.sync(with: hub) }
+        for office in [hub, b] {
+            for id in [bad, good] { #expect(try office.value("note", of: id) == .text("x")) }
+            for id in [bad, good, touched] { #expect(try office.value("name", of: id).map { !$0.isNull } == true) }
+        }
+        _ = try a.replica.verifyDeep { _, _ in }
+        a.replica.wish(.compare(repairs: true))
+        for _ in 0..<2 { try a.sync(with: hub) }
+        try expectEqual([hub, a, b])
+        #expect(try a.value("name", of: bad) == .text("یک"))
+    }
+
     // MARK: -
 
     /// A branch that has been away for longer than the log is kept, and a customer that it knows.
