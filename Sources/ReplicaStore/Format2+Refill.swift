@@ -27,7 +27,14 @@ extension Format2 {
             seq INTEGER NOT NULL,
             PRIMARY KEY (numbering, position)
         ) WITHOUT ROWID;
-        -- At head office: the same, for all logs it has lost, as a tree of lines. The parent of a line that leaves
+        -- At a branch: the chains up to where snapshots began. What comes after them is held against these.
+        CREATE TABLE snapshotHead(
+            origin INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            chain BLOB NOT NULL,
+            PRIMARY KEY (origin, seq)
+        ) WITHOUT ROWID;
+        -- At head office: what its log said, for all logs it has lost, as a tree of lines. The parent of a line that leaves
         -- the own log is null.
         CREATE TABLE formerLine(line INTEGER PRIMARY KEY, parent INTEGER, forkPosition INTEGER NOT NULL);
         CREATE TABLE formerEntry(

@@ -385,7 +385,10 @@ extension ReplicaWriter {
         if let last = vector[id.origin], last.seq == id.seq { return last.chain }
         return try Data.fetchOne(
             db,
-            sql: "SELECT chain FROM log WHERE origin = ? AND seq = ?",
+            sql: """
+                SELECT chain FROM log WHERE origin = ?1 AND seq = ?2
+                UNION ALL SELECT chain FROM snapshotHead WHERE origin = ?1 AND seq = ?2 LIMIT 1
+                """,
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         ).flatMap { ChangeChain(bytes: [UInt8]($0)) }
     }

@@ -213,7 +213,17 @@ extension Replica {
     private func finish(_ head: SnapshotHead, isFresh: Bool, _ writer: ReplicaWriter) throws -> SnapshotLoad? {
         try checkHistory(head, writer)
         if isFresh { try writer.putIndexesBack() }
-        for origin in head.progress { try writer.adopt(origin.id, chain: origin.chain) }
+        for origin in head.progress {
+            try writer.adopt(origin.id, chain: origin.chain)
+            guard origin.id.origin != writer.node.origin else { continue }
+            // The vector may know more than this, of a log that was lost; what follows the snapshot comes again.
+            try writer.db.execute(
+                sql: "INSERT OR REPLACE INTO snapshotHead VALUES (?, ?, ?)",
+                arguments: [
+                    origin.id.origin.rawValue, Int64(clamping: origin.id.seq), Data(origin.chain.bytes),
+                ]
+            )
+        }
         writer.moveCursor(to: head.start)
         try writer.note(.snapshotPosition, Int64(clamping: head.start.position))
         try writer.note(.snapshotDigest, Int64(bitPattern: head.start.digest))
