@@ -55,6 +55,7 @@ extension Replica {
     /// How many rows are decoded ahead of the writer.
     private static let rowsDecodedMax = 20_000
 
+    /// Takes batches of a peer, in the order in which they came; see ``SyncProtocol/SyncStore``.
     package func apply(
         _ batches: [ChangeBatch],
         from peer: SyncPeer

@@ -76,14 +76,17 @@ extension Replica {
         return .goOn
     }
 
+    /// At a child: looks at how its hub has welcomed it, and says what to ask first.
     package func adoptWelcome(_ welcome: Welcome, clock: ClockMeasurement) throws(SyncStoreFailure) -> SyncStep {
         try throwingStoreFailure { try self.advance(.welcomed(welcome, clock), from: 0) }
     }
 
+    /// At a child: says what to ask on an occasion in the session.
     package func consult(on occasion: SyncOccasion) throws(SyncStoreFailure) -> SyncStep {
         try throwingStoreFailure { try self.advance(.during(occasion), from: 0) }
     }
 
+    /// At a child: takes in what the hub has answered, and says what to ask next.
     package func take(_ answer: SyncAnswer, to question: SyncQuestion) throws(SyncStoreFailure) -> SyncStep {
         try throwingStoreFailure {
             let next = try self.taken(answer, to: question)
@@ -112,6 +115,7 @@ extension Replica {
         }
     }
 
+    /// At a hub: answers a child's question. What it refuses is counted.
     package func answer(
         _ question: SyncQuestion,
         from peer: SyncPeer

@@ -12,6 +12,7 @@ extension Replica {
     /// Where large change sets arrive.
     var spool: Spool { Spool(directory: directory + "/spool") }
 
+    /// Reads a part of a change set that is too large for one message.
     package func readPart(_ request: PartRequest) throws(SyncStoreFailure) -> [UInt8] {
         try throwingStoreFailure {
             try self.pool.read { db in
@@ -30,6 +31,7 @@ extension Replica {
         }
     }
 
+    /// Makes room for a large change set, and says how many bytes of it are here already.
     package func openSpool(for body: LargeBody, from peer: SyncPeer) throws(SyncStoreFailure) -> Int {
         try throwingStoreFailure {
             // What is held as a change set is not needed again.
@@ -38,6 +40,7 @@ extension Replica {
         }
     }
 
+    /// Keeps a part of a large change set, and says how many bytes are here now.
     package func spool(
         _ part: [UInt8],
         at offset: Int,

@@ -140,6 +140,7 @@ package struct SnapshotPlace: Hashable, Sendable {
         self.afterID = afterID
     }
 
+    /// The form that travels in a question.
     package func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 32)
         writer.varint(start.position)
@@ -166,6 +167,7 @@ package enum SnapshotPiece: Hashable, Sendable {
     /// Rows of one table up to an identifier, as `RowStates` puts them.
     case rows(lastID: Int64, isTableEnd: Bool, states: [UInt8])
 
+    /// The form that travels in an answer.
     package func encoded() -> [UInt8] {
         guard case .rows(let lastID, let isTableEnd, let states) = self else { return [0] }
         var writer = ByteWriter(capacity: states.count + 16)
