@@ -140,11 +140,21 @@ struct ContestedRow {
             && !write.value(of: column).isStoredAs(winner.value(of: column)) && !isAnswered(write, column)
     }
 
-    /// Whether somebody who had seen an edit has written the column again, or deleted the row.
+    /// Whether nobody has to decide about a lost edit: somebody who had seen it has written the column again, or
+    /// has deleted the row, which is deleted still. A row that comes back brings the question back.
     private func isAnswered(_ write: ContestedWrite, _ column: Int) -> Bool {
-        writes.contains { later in
-            later.saw(write) && (later.operation == .delete || later.columns.contains(column: column))
-        }
+        isOverwritten(write, column)
+            || top?.operation == .delete && writes.contains { $0.operation == .delete && $0.saw(write) }
+    }
+
+    /// Whether somebody who had seen an edit has written the column again.
+    private func isOverwritten(_ write: ContestedWrite, _ column: Int) -> Bool {
+        writes.contains { $0.saw(write) && $0.columns.contains(column: column) }
+    }
+
+    /// Whether a write is a deletion that nobody who had seen it has taken back.
+    private func isStanding(_ write: ContestedWrite) -> Bool {
+        write.operation == .delete && !writes.contains { $0.operation == .restore && $0.saw(write) }
     }
 
     /// In a deleted row: the newest edit of each field, and the restores, that no deletion knew which still stands.
@@ -153,9 +163,7 @@ struct ContestedRow {
         _ winners: [(column: Int, write: ContestedWrite)],
         _ table: TableDescription
     ) -> [LosingWrite] {
-        let standing = writes.filter { deletion in
-            deletion.operation == .delete && !writes.contains { $0.operation == .restore && $0.saw(deletion) }
-        }
+        let standing = writes.filter(isStanding)
         let edits = winners.filter { column, write in
             !write.isConsequence(column, of: table)
                 && !standing.contains { $0.position == write.position || $0.saw(write) }
@@ -216,7 +224,7 @@ struct ContestedRow {
         guard let top else { return true }
         for (column, winner) in winners {
             for write in writes where write.columns.contains(column: column) && write.position != winner.position {
-                if isAnswered(write, column) || write.isConsequence(column, of: table) { continue }
+                if isOverwritten(write, column) || write.isConsequence(column, of: table) { continue }
                 let unit = table.completed(ColumnMask(column: column)).intersection(write.columns)
                 guard resolved.contains(.edit(columns: table.names(of: unit), write.id)) else { return false }
             }

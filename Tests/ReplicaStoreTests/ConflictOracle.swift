@@ -66,7 +66,9 @@ struct ConflictOracle {
                 let lost = write.change.columns.numbers.filter { column in
                     guard let holder = holder[column], holder.id != write.id else { return false }
                     return holder.value(column) != write.value(column)
-                        && !writes.contains { $0.saw(write) && ($0.isDeletion || $0.value(column) != nil) }
+                        && !writes.contains { later in
+                            later.saw(write) && (last.isDeletion && later.isDeletion || later.value(column) != nil)
+                        }
                 }
                 for unit in Set(lost.map { table.completed(ColumnMask(column: $0)) }) {
                     lines.insert("\(row) edit \(write.id) \(names(unit))")

@@ -351,6 +351,27 @@ struct ConflictTests {
         #expect(lost.count == 2)
     }
 
+    @Test("A lost value that nobody has decided about is asked about again when its deleted row comes back")
+    func restored() throws {
+        let (hub, a, b, c, id) = try offices()
+        try a.edit(id, ["note": .text("1")])
+        b.wallMilliseconds += 10
+        try b.edit(id, ["note": .text("2")])
+        try converge(hub, [a, b, c])
+        #expect(try hub.conflicts().count == 1)
+        try c.delete(id)
+        try converge(hub, [a, b, c])
+        #expect(try hub.conflicts().isEmpty)
+        try b.restore(id)
+        try converge(hub, [a, b, c])
+        for office in [hub, a, b, c] { #expect(try office.conflicts().count == 1) }
+        try a.edit(id, ["note": .text("1 and 2")])
+        try converge(hub, [a, b, c])
+        for office in [hub, a, b, c] { #expect(try office.conflicts().isEmpty) }
+        #expect(try hub.contestedWrites() == 0)
+        try expectEqual([hub, a, b, c])
+    }
+
     @Test("Whatever branches do to rows, in whatever order it arrives, exactly the losing writes are open")
     func randomHistories() throws {
         var random = SeededRandom(seed: testSeed("conflicts"))
