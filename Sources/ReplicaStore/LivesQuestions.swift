@@ -93,17 +93,21 @@ struct NewLifeQuestion {
         }
     }
 
-    static func answer(_ origin: Origin) -> SyncAnswer {
+    /// The answer: the new number v, and head office's voucher for it, which a cut after this must not lose; empty
+    /// for none.
+    static func answer(_ origin: Origin, voucher: [UInt8]?) -> SyncAnswer {
         var writer = ByteWriter()
         writer.varint(UInt64(origin.rawValue))
+        writer.sized(voucher ?? [])
         return SyncAnswer(payload: writer.bytes)
     }
 
-    static func origin(in answer: SyncAnswer) throws -> Origin {
+    static func given(in answer: SyncAnswer) throws -> (origin: Origin, voucher: [UInt8]?) {
         try decoded(answer.payload) { reader throws(MalformedBytes) in
             guard let number = UInt32(exactly: try reader.varint()), number > 0, let origin = Origin(rawValue: number)
             else { throw .outOfRange("origin", offset: 0) }
-            return origin
+            let voucher = [UInt8](try reader.sized(max: 8192))
+            return (origin, voucher.isEmpty ? nil : voucher)
         }
     }
 }

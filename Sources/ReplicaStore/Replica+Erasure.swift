@@ -178,6 +178,7 @@ extension Replica {
     @discardableResult
     package func scrubErased() throws -> Bool {
         guard try read({ try LocalFact.read(.scrubDue, $0.db) }) != nil else { return true }
+        spool.removeAll()
         return try withWriter { writer in
             let db = writer.db
             try writer.transaction {

@@ -107,7 +107,7 @@ extension Replica {
     }
 
     func takenNewLife(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
-        let origin = try NewLifeQuestion.origin(in: answer)
+        let given = try NewLifeQuestion.given(in: answer)
         guard
             let search = forkSearch.withLock({ search in
                 defer { search = nil }
@@ -115,13 +115,12 @@ extension Replica {
             })
         else { return .goOn }
         try withWriter { writer in
-            let customers = try writer.transaction {
-                let touched = try writer.beginNewLife(origin, search, hubMilliseconds: hubMilliseconds)
+            try writer.transaction {
+                let touched = try writer.beginNewLife(given.origin, search, hubMilliseconds: hubMilliseconds)
                 // Rows that nobody else wrote are gone, which no change set tells the index.
                 for id in touched { try indexForSearch(id, writer) }
-                return touched
+                if let voucher = given.voucher { try writer.keepVoucher(voucher, for: given.origin) }
             }
-            _ = customers
             contacts.withLock { $0.own.acceptedSeq = 0 }
         }
         return .reconnect
@@ -274,13 +273,13 @@ extension Replica {
                         asked.reason,
                     ]
                 )
-                return NewLifeQuestion.answer(origin)
+                return NewLifeQuestion.answer(origin, voucher: try writer.voucher(for: peer.node, origin))
             }
         }
     }
 
     /// So many numbers one node may use up.
-    private static let livesMax = 1000
+    static let livesMax = 1000
 
     func answerAlreadyHave(_ question: SyncQuestion, from peer: SyncPeer) throws -> SyncAnswer {
         let asked = try AlreadyHaveQuestion(question)

@@ -96,6 +96,13 @@ struct Spool: Sendable {
     /// Throws a body away.
     func remove(_ body: LargeBody) { unlink(path(of: body)) }
 
+    /// Throws everything away: what was erased may be in it. What is still wanted comes again.
+    func removeAll() {
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [] {
+            unlink(directory + "/" + name)
+        }
+    }
+
     /// Whether the file has the announced bytes; if not, it is thrown away.
     private func isRight(_ body: LargeBody) throws -> Bool {
         let path = path(of: body)

@@ -6,8 +6,8 @@ import SyncProtocol
 /// A statement that head office has signed for a node: who it is. A head office that has been put back to an older
 /// copy takes the node in again when it is shown.
 ///
-/// Bytes: format 1, organisation 16, node 16, hash of the node's key 32, origin v, branch row 8, name text; then the
-/// signature, 64.
+/// Bytes: format 1, organisation 16, node 16, hash of the node's key 32, origin v, branch row 8, name text, count of
+/// its former numbers v, each v; then the signature, 64.
 struct Voucher: Hashable {
     let organisation: [UInt8]
     let node: [UInt8]
@@ -15,6 +15,8 @@ struct Voucher: Hashable {
     let origin: Origin
     let branchRow: Int64
     let name: String
+    /// The numbers that the node had before.
+    let former: [Origin]
 
     private static let format: UInt8 = 1
     private static let signatureBytes = 64
@@ -30,6 +32,8 @@ struct Voucher: Hashable {
         writer.varint(UInt64(origin.rawValue))
         writer.fixed64(UInt64(bitPattern: branchRow))
         writer.sized(Array(name.utf8))
+        writer.varint(UInt64(former.count))
+        for origin in former { writer.varint(UInt64(origin.rawValue)) }
         return writer.bytes
     }
 
@@ -38,13 +42,22 @@ struct Voucher: Hashable {
         try key.sign(statement).map { statement + $0 }
     }
 
-    init(organisation: [UInt8], node: [UInt8], keyHash: [UInt8], origin: Origin, branchRow: Int64, name: String) {
+    init(
+        organisation: [UInt8],
+        node: [UInt8],
+        keyHash: [UInt8],
+        origin: Origin,
+        branchRow: Int64,
+        name: String,
+        former: [Origin]
+    ) {
         self.organisation = organisation
         self.node = node
         self.keyHash = keyHash
         self.origin = origin
         self.branchRow = branchRow
         self.name = name
+        self.former = former
     }
 
     /// Reads one that `key` has signed; nil for everything else.
@@ -66,6 +79,13 @@ struct Voucher: Hashable {
                 let number = try reader.varint()
                 let branchRow = Int64(bitPattern: try reader.fixed64())
                 let name = try reader.sized(max: Self.nameBytesMax)
+                var former: [Origin] = []
+                for _ in 0..<(try reader.count(bytesEach: 1, max: Replica.livesMax)) {
+                    guard let origin = UInt32(exactly: try reader.varint()).flatMap(Origin.init(rawValue:)) else {
+                        return nil
+                    }
+                    former.append(origin)
+                }
                 try reader.finish()
                 guard let origin = UInt32(exactly: number).flatMap(Origin.init(rawValue:)), origin != .none else {
                     return nil
@@ -76,7 +96,8 @@ struct Voucher: Hashable {
                     keyHash: keyHash,
                     origin: origin,
                     branchRow: branchRow,
-                    name: String(decoding: name, as: UTF8.self)
+                    name: String(decoding: name, as: UTF8.self),
+                    former: former
                 )
             } catch {
                 return nil
@@ -91,22 +112,42 @@ extension ReplicaWriter {
     /// At head office: gives a child that has none a voucher for its present number.
     func giveVoucher(to hello: Hello, in welcome: inout Welcome) throws {
         guard node.role == .headOffice, !hello.extras.holdsVoucher else { return }
+        if try OrganisationKey.read(db) == nil { _ = try transaction { try organisationKey() } }
+        welcome.extras.voucher = try voucher(for: hello.node, hello.origin)
+    }
+
+    /// At head office: a signed voucher for a node's number; nil for a node that is not known here.
+    func voucher(for child: UniqueID, _ origin: Origin) throws -> [UInt8]? {
         let registered = try Row.fetchOne(
             db,
             sql: "SELECT name, keyHash, branchRow FROM registeredNode WHERE node = ?",
-            arguments: [Data(hello.node.bytes)]
+            arguments: [Data(child.bytes)]
         )
-        guard let registered, let organisation = node.organisation,
-            let key = try OrganisationKey.read(db) ?? transaction({ try organisationKey() })
-        else { return }
-        welcome.extras.voucher = try Voucher(
+        guard let registered, let organisation = node.organisation, let key = try OrganisationKey.read(db) else {
+            return nil
+        }
+        let lives = try UInt32.fetchAll(
+            db,
+            sql: "SELECT origin FROM registeredLife WHERE node = ? AND origin <> ? ORDER BY origin",
+            arguments: [Data(child.bytes), origin.rawValue]
+        )
+        return try Voucher(
             organisation: organisation,
-            node: hello.node.bytes,
+            node: child.bytes,
             keyHash: [UInt8](registered["keyHash"] as Data),
-            origin: hello.origin,
+            origin: origin,
             branchRow: registered["branchRow"],
-            name: registered["name"]
+            name: registered["name"],
+            former: lives.compactMap(Origin.init(rawValue:))
         ).signed(by: key)
+    }
+
+    /// At a branch: keeps the voucher for its number.
+    func keepVoucher(_ signed: [UInt8], for origin: Origin) throws {
+        try db.execute(
+            sql: "INSERT OR REPLACE INTO ownVoucher VALUES (1, ?, ?)",
+            arguments: [origin.rawValue, Data(signed)]
+        )
     }
 
     /// At head office: takes a node in again that it has forgotten, if it shows a voucher of head office's own.
@@ -127,6 +168,7 @@ extension ReplicaWriter {
             voucher.origin == hello.origin
         else { return }
         try transaction {
+            try readmitFormerLives(voucher)
             let isGiven = try Bool.fetchOne(
                 db,
                 sql: """
@@ -173,6 +215,20 @@ extension ReplicaWriter {
         }
     }
 
+    /// Knows the former numbers of a node again that were given after the backup.
+    private func readmitFormerLives(_ voucher: Voucher) throws {
+        for origin in voucher.former {
+            try db.execute(
+                sql: """
+                    INSERT INTO registeredLife(origin, node, givenAt, beganAt) SELECT ?1, ?2, ?3, ?3
+                    WHERE NOT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?1)
+                        AND NOT EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?1)
+                    """,
+                arguments: [origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
+            )
+        }
+    }
+
     /// The greatest origin number that anything here speaks of: none up to it may be given to a new node.
     func greatestOrigin() throws -> Int64 {
         let known = try Int64.fetchOne(
@@ -208,12 +264,7 @@ extension Replica {
         contacts.withLock { $0.own.isForgotten = false }
         guard let statement = welcome.extras.voucher else { return .goOn }
         try withWriter { writer in
-            try writer.transaction {
-                try writer.db.execute(
-                    sql: "INSERT OR REPLACE INTO ownVoucher VALUES (1, ?, ?)",
-                    arguments: [writer.node.origin.rawValue, Data(statement)]
-                )
-            }
+            try writer.transaction { try writer.keepVoucher(statement, for: writer.node.origin) }
         }
         return .goOn
     }

@@ -17,7 +17,7 @@ extension SyncExtras {
     private static let lostTag: UInt16 = 34
     /// More lost logs than this no child keeps.
     package static let keptPrefixesMax = 32
-    private static let voucherBytesMax = 1024
+    private static let voucherBytesMax = 8192
 
     /// In a hello: the ends of lost logs of the hub's that the child had taken, newest first.
     package var keptPrefixes: [LogPrefix] {

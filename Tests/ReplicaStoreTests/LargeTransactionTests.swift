@@ -55,6 +55,23 @@ struct LargeTransactionTests {
         #expect(try branch.state() == hub.state())
     }
 
+    @Test("What has come of a large transaction is thrown away when a customer is erased, and comes again")
+    func erasedMeanwhile() throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        let id = try hub.add(["name": .text("مریم")])
+        try branch.sync(with: hub)
+        var random = SeededRandom(seed: testSeed("large erased"))
+        try addNoise(40, bytesEach: 1000, to: branch, &random)
+        #expect(try branch.sync(with: hub, bytesMax: 1024, cutAfter: 50) != nil)
+        #expect(try !spooled(hub).isEmpty)
+        _ = try hub.replica.erase(customer: id)
+        #expect(try spooled(hub).isEmpty)
+        for _ in 0..<2 { try branch.sync(with: hub, bytesMax: 1024) }
+        #expect(try hub.replica.read { try $0.count(.customer) } == 40)
+        #expect(try branch.state() == hub.state())
+    }
+
     @Test("While only half of a transaction has come, nobody has any of it, and who writes then has seen none of it")
     func halfIsNothing() throws {
         let hub = try Office.headOffice()

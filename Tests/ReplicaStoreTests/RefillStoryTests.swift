@@ -102,6 +102,31 @@ struct RefillStoryTests {
         try expectDone(backup, [a, x, y])
     }
 
+    @Test("A line that breaks right after a new number was given does not shut the node out of a head office put back")
+    func cutAfterNewNumber() throws {
+        let hub = try Office.headOffice()
+        let a = try Office.branch("a", of: hub)
+        try a.sync(with: hub)
+        let backup = try hub.revived(isNoticed: true)
+        let x = try Office.branch("x", of: hub)
+        try x.add(["name": .text("پس از پشتیبان")])
+        try x.sync(with: hub)
+        let copy = try x.copy()
+        try x.add(["name": .text("رفته با دیسک")])
+        try x.sync(with: hub)
+        let restored = try Office(from: copy)
+        let row = try restored.add(["name": .text("پس از بازگشت")])
+        var cut = 1
+        while restored.replica.node.origin == x.replica.node.origin {
+            try restored.sync(with: hub, cutAfter: cut)
+            cut += 1
+        }
+        try converge(backup, [restored, a])
+        let present = try restored.replica.read { try $0.presentIdentifiers(of: row, in: .customer) }.first ?? row
+        #expect(try a.value("name", of: present) == .text("پس از بازگشت"))
+        try expectDone(backup, [a, restored])
+    }
+
     @Test("A node that shows a voucher of somebody else, or a forged one, stays outside")
     func foreignVoucher() throws {
         let hub = try Office.headOffice()
