@@ -69,6 +69,24 @@ let package = Package(
 
         // tests: what several suites use, then a suite per target.
         .target(name: "TestKit", dependencies: ["SyncProtocol", "Causality"], path: "Tests/TestKit"),
+        .target(
+            name: "CCrashDisk",
+            path: "Tests/SimulationKit/CCrashDisk",
+            linkerSettings: [.linkedLibrary("sqlite3")]
+        ),
+        .target(
+            name: "SimulationKit",
+            dependencies: ["CCrashDisk", "TestKit"],
+            path: "Tests/SimulationKit",
+            exclude: ["CCrashDisk"]
+        ),
+        .testTarget(
+            name: "SimulationTests",
+            dependencies: [
+                "SimulationKit", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]
+        ),
         .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
         .testTarget(
             name: "SyncProtocolTests",

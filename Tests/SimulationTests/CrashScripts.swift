@@ -1,0 +1,359 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SimulationKit
+import SyncProtocol
+import TestKit
+import Testing
+
+@testable import ReplicaStore
+
+/// Something that a node does, during which its disk goes wrong at every point in turn.
+struct CrashScript: Sendable, CustomTestStringConvertible {
+    let name: String
+    /// Whose disk goes wrong.
+    var isHubTheVictim = false
+    /// Makes both nodes; they are closed afterwards.
+    var prepare: @Sendable (Stage) throws -> Void = { try $0.makeBoth() }
+    /// What is swept. Both nodes are open, unless ``opensVictim`` says otherwise; the victim's opening and closing are
+    /// swept too.
+    let play: @Sendable (Stage) throws -> Void
+    var opensVictim = true
+    /// What must be after a recovery, beside what always must; may open the victim first, or mend what the script broke.
+    var recover: @Sendable (Stage) throws -> [String] = { _ in [] }
+    /// Whether there are two nodes that meet afterwards.
+    var hasPeer = true
+
+    var testDescription: String { name }
+
+    func victim(of stage: Stage) -> CrashNode { isHubTheVictim ? stage.hub : stage.branch }
+    func peer(of stage: Stage) -> CrashNode { isHubTheVictim ? stage.branch : stage.hub }
+}
+
+extension CrashScript {
+    static let all: [CrashScript] = [
+        create, writes, largeWrite, otherProgram, sessionAtBranch, sessionAtHub, parkedAtHub, trim, upgrade, eraseAtHub,
+        eraseAtBranch, newLife, backup, restore, firstLoad, refill,
+    ]
+
+    static let create = CrashScript(
+        name: "a head office is made",
+        isHubTheVictim: true,
+        prepare: { _ in },
+        play: { stage in
+            try stage.makeHeadOffice()
+            try stage.add("نخست", at: stage.hub)
+        },
+        opensVictim: false,
+        recover: { stage in
+            let isPromised = !stage.promisedNames.isEmpty
+            guard stage.hub.exists else {
+                // Half a node is none; making it again works.
+                try stage.makeHeadOffice()
+                return isPromised ? ["the node is gone"] : []
+            }
+            try stage.hub.open()
+            return []
+        },
+        hasPeer: false
+    )
+
+    static let writes = CrashScript(
+        name: "people write at a branch",
+        play: { stage in
+            for number in 0..<3 { try stage.add("تازه \(number)", at: stage.branch) }
+            try stage.edit(stage.ids[0], note: "ویرایش", at: stage.branch)
+            try stage.delete(stage.ids[1], at: stage.branch)
+            stage.release("پایه شعبه 0")
+        }
+    )
+
+    static let largeWrite = CrashScript(
+        name: "a large transaction is written",
+        play: { stage in
+            var random = SeededRandom(seed: 9)
+            let names = (0..<120).map { "انبوه \($0)" }
+            _ = try stage.branch.replica.write { transaction in
+                for name in names {
+                    let note = String((0..<600).map { _ in Character(UnicodeScalar(UInt8(97 + random.below(26)))) })
+                    try transaction.insert("customer", ["name": .text(name), "note": .text(note)])
+                }
+            }
+            names.forEach(stage.promise)
+        },
+        recover: { stage in
+            let count = try stage.branch.replica.read { reader in
+                try Int.fetchOne(reader.db, sql: "SELECT count(*) FROM customer WHERE name LIKE 'انبوه %'")
+            }
+            return count == 0 || count == 120 ? [] : ["\(count ?? -1) rows of a transaction of 120 are there"]
+        }
+    )
+
+    static let otherProgram = CrashScript(
+        name: "what another program wrote is sealed",
+        play: { stage in
+            try stage.otherProgram(on: stage.branch) { db in
+                try db.execute(
+                    sql: """
+                        BEGIN;
+                        INSERT INTO customer(id, name) VALUES ((SELECT customer FROM nextId), 'از برنامهٔ دیگر');
+                        UPDATE customer SET city = 'قم' WHERE id = \(stage.ids[1].rawValue);
+                        COMMIT;
+                        """
+                )
+            }
+            stage.promise("از برنامهٔ دیگر")
+            try stage.branch.replica.sealForeignWrites()
+            try stage.add("پس از آن", at: stage.branch)
+        }
+    )
+
+    private static let unsentAtBoth: @Sendable (Stage) throws -> Void = { stage in
+        try stage.makeBoth()
+        for number in 0..<3 {
+            try stage.add("نفرستادهٔ دفتر \(number)", at: stage.hub)
+            try stage.add("نفرستادهٔ شعبه \(number)", at: stage.branch)
+        }
+        // One that somebody loses.
+        try stage.edit(stage.ids[0], note: "شعبه", at: stage.branch)
+        try stage.edit(stage.ids[0], note: "دفتر", at: stage.hub)
+    }
+
+    static let sessionAtBranch = CrashScript(
+        name: "a branch synchronises",
+        prepare: unsentAtBoth,
+        play: { try $0.sync() }
+    )
+
+    static let sessionAtHub = CrashScript(
+        name: "head office is synchronised with",
+        isHubTheVictim: true,
+        prepare: unsentAtBoth,
+        play: { try $0.sync() }
+    )
+
+    static let parkedAtHub = CrashScript(
+        name: "a row is parked and retried",
+        isHubTheVictim: true,
+        prepare: { stage in
+            try stage.makeBoth()
+            try stage.otherProgram(on: stage.hub) {
+                try $0.execute(sql: "CREATE UNIQUE INDEX adminNote ON customer(note)")
+            }
+            try stage.add("یک", at: stage.hub, note: "یکتا")
+            try stage.add("دو", at: stage.branch, note: "یکتا")
+            try stage.add("سه", at: stage.branch)
+        },
+        play: { stage in
+            try stage.sync()
+            try stage.otherProgram(on: stage.hub) { try $0.execute(sql: "DROP INDEX adminNote") }
+            _ = try stage.hub.replica.retryParked()
+        },
+        recover: { stage in
+            try stage.otherProgram(on: stage.hub) { try $0.execute(sql: "DROP INDEX IF EXISTS adminNote") }
+            _ = try stage.hub.replica.retryParked()
+            return []
+        }
+    )
+
+    static let trim = CrashScript(
+        name: "the log is trimmed",
+        isHubTheVictim: true,
+        prepare: { stage in
+            stage.hub.policy = { ($0.leaseDays, $0.historyDays) = (3, 1) }
+            try stage.makeBoth()
+            for _ in 0..<3 {
+                stage.clock.milliseconds += StageClock.day
+                try stage.edit(stage.ids[0], note: "\(stage.clock.milliseconds)", at: stage.hub)
+                try stage.sync()
+            }
+            try stage.setSafe()
+        },
+        play: { stage in
+            try stage.hub.replica.trimLog()
+            try stage.add("پس از کوتاه کردن", at: stage.hub)
+        }
+    )
+
+    static let upgrade = CrashScript(
+        name: "a file of format 1 is upgraded",
+        prepare: { stage in
+            for (node, name) in [(stage.hub, "hq"), (stage.branch, "isfahan")] {
+                try FileManager.default.createDirectory(atPath: node.directory, withIntermediateDirectories: true)
+                let fixture = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+                    .appendingPathComponent("Fixtures/format-1/\(name).db.zst")
+                let frame = [UInt8](try Data(contentsOf: fixture))
+                let bytes = try frame.withUnsafeBytes { try ZstdDecompressor().decompress($0, sizeMax: 1 << 24) }
+                try Data(bytes).write(to: URL(fileURLWithPath: Replica.path(in: node.directory)))
+                // The disk takes it as its own.
+                try DatabaseQueue(path: Replica.path(in: node.directory)).read { _ = try $0.tableExists("log") }
+            }
+        },
+        play: { try $0.add("پس از ارتقا", at: $0.branch) }
+    )
+
+    private static let withPerson: @Sendable (Stage) throws -> Void = { stage in
+        try stage.makeBoth()
+        for number in 0..<3 {
+            try stage.edit(stage.ids[1], note: "خصوصی \(number)", at: stage.branch)
+            _ = try stage.branch.replica.write { transaction in
+                try transaction.insert(
+                    "activity",
+                    ["customer": .integer(stage.ids[1].rawValue), "kind": .text("call"), "body": .text("خصوصی")]
+                )
+            }
+        }
+        try stage.sync()
+        stage.release("پایه شعبه 0")
+    }
+
+    private static let nobody: @Sendable (Stage) throws -> [String] = { stage in
+        // Whatever the order came to, the next one ends it.
+        try stage.hub.replica.scrubErased()
+        return []
+    }
+
+    static let eraseAtHub = CrashScript(
+        name: "head office erases a person",
+        isHubTheVictim: true,
+        prepare: withPerson,
+        play: { stage in
+            _ = try stage.hub.replica.erase(customer: stage.ids[1])
+            try stage.hub.replica.scrubErased()
+            try stage.sync()
+        },
+        recover: nobody
+    )
+
+    static let eraseAtBranch = CrashScript(
+        name: "a branch obeys an order to erase",
+        prepare: { stage in
+            try withPerson(stage)
+            try stage.edit(stage.ids[1], note: "نفرستاده", at: stage.branch)
+            _ = try stage.hub.replica.erase(customer: stage.ids[1])
+        },
+        play: { stage in
+            try stage.sync()
+            try stage.branch.replica.scrubErased()
+        }
+    )
+
+    static let newLife = CrashScript(
+        name: "a branch begins a new life and issues its work again",
+        prepare: { stage in
+            try unsentAtBoth(stage)
+            stage.mayRewriteLog = true
+            try stage.branch.replica.withWriter { writer in
+                try writer.transaction { try writer.mustRenew(.fence) }
+            }
+        },
+        play: { try $0.sync() }
+    )
+
+    static let backup = CrashScript(
+        name: "a backup is made",
+        isHubTheVictim: true,
+        play: { stage in
+            _ = try stage.hub.replica.backup(to: stage.hub.disk.directory + "/backup.db") { _, _ in }
+            stage.promise("پایه دفتر 0")
+            try stage.add("پس از پشتیبان", at: stage.hub)
+        },
+        recover: { stage in
+            stage.release("پایه دفتر 0")
+            let file = stage.hub.disk.directory + "/backup.db"
+            let safe = try stage.hub.replica.read { try LocalFact.read(.safePosition, $0.db) } ?? 0
+            guard FileManager.default.fileExists(atPath: file) else {
+                return safe == 0 ? [] : ["what is called safe is in no backup"]
+            }
+            // A file that has its name is whole.
+            let report = try Replica.checkBackup(file)
+            return safe <= Int64(report.position) ? [] : ["what is called safe is not in the backup"]
+        }
+    )
+
+    static let restore = CrashScript(
+        name: "head office is restored from a backup",
+        isHubTheVictim: true,
+        prepare: { stage in
+            try stage.makeBoth()
+            _ = try stage.hub.replica.backup(to: stage.hub.disk.directory + "/backup.db") { _, _ in }
+            try stage.add("پس از پشتیبان", at: stage.hub)
+            try stage.sync()
+            stage.mayRewriteLog = true
+        },
+        play: { stage in
+            let now = stage.clock.milliseconds
+            _ = try Replica.restore(
+                stage.hub.disk.directory + "/backup.db",
+                to: stage.hub.directory,
+                replacing: true,
+                older: true
+            ) { now }
+            try stage.hub.open()
+            try stage.sync()
+        },
+        opensVictim: false,
+        recover: { stage in
+            if !stage.hub.exists {
+                // Between two names: the command is given again.
+                let now = stage.clock.milliseconds
+                _ = try Replica.restore(
+                    stage.hub.disk.directory + "/backup.db",
+                    to: stage.hub.directory,
+                    replacing: true,
+                    older: true
+                ) { now }
+            }
+            try stage.hub.open()
+            return []
+        }
+    )
+
+    static let firstLoad = CrashScript(
+        name: "a new branch loads a snapshot",
+        prepare: { stage in
+            stage.hub.policy = {
+                $0.snapshotRowsMin = 20
+                $0.snapshotPieceBytes = 3000
+            }
+            try stage.makeHeadOffice()
+            for round in 0..<12 {
+                let names = (0..<4).map { "بار \(round) \($0)" }
+                let ids = try stage.hub.replica.write { transaction in
+                    try names.map { try transaction.insert("customer", ["name": .text($0)]) }
+                }.result
+                try stage.edit(ids[0], note: "دوباره", at: stage.hub)
+                try stage.delete(ids[3], at: stage.hub)
+                names.prefix(3).forEach(stage.promise)
+            }
+            try stage.makeBranch()
+        },
+        play: { stage in
+            try stage.sync()
+            try stage.add("پس از بار", at: stage.branch)
+        }
+    )
+
+    static let refill = CrashScript(
+        name: "a head office that has lost its end is filled again",
+        isHubTheVictim: true,
+        prepare: { stage in
+            try stage.makeBoth()
+            try stage.hub.close()
+            let old = stage.hub.disk.state()
+            try stage.hub.open()
+            for number in 0..<3 {
+                try stage.add("گم‌شدهٔ دفتر \(number)", at: stage.hub)
+                try stage.add("گم‌شدهٔ شعبه \(number)", at: stage.branch)
+                try stage.sync()
+            }
+            stage.hub.die()
+            stage.hub.disk.restore(old)
+            try stage.hub.open()
+            try stage.add("نفرستاده", at: stage.branch)
+            stage.mayRewriteLog = true
+        },
+        play: { try $0.sync() }
+    )
+}

@@ -1,0 +1,355 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SimulationKit
+import SyncProtocol
+import Synchronization
+import TestKit
+
+@testable import ReplicaStore
+
+/// A node on a disk of its own.
+final class CrashNode {
+    let disk: CrashDisk
+    private let clock: StageClock
+    private var opened: Replica?
+    /// What the organisation has decided: told again after each opening.
+    var policy: (inout ReplicaPolicy) -> Void = { _ in }
+
+    init(_ clock: StageClock) throws {
+        disk = try CrashDisk()
+        self.clock = clock
+    }
+
+    var directory: String { disk.directory + "/node" }
+    var isOpen: Bool { opened != nil }
+    var exists: Bool { Replica.exists(in: directory) }
+
+    /// The replica, while the node is open.
+    var replica: Replica {
+        get throws {
+            guard let opened else { throw StoreFailure.noNode(directory: directory) }
+            return opened
+        }
+    }
+
+    func create(_ node: LocalNode) throws {
+        let clock = self.clock
+        opened = try Replica.create(directory, node: node) { clock.milliseconds }
+        opened?.adopt(policy)
+    }
+
+    func open() throws {
+        let clock = self.clock
+        opened = try Replica.open(directory) { clock.milliseconds }
+        opened?.adopt(policy)
+    }
+
+    /// Ends in order.
+    func close() throws {
+        try replica.close()
+        opened = nil
+    }
+
+    /// The process is gone.
+    func die() { opened = nil }
+}
+
+/// The time of a script, which passes when the script says so.
+final class StageClock: Sendable {
+    private let now = Mutex<UInt64>(1_800_000_000_000)
+    var milliseconds: UInt64 {
+        get { now.withLock { $0 } }
+        set { now.withLock { $0 = newValue } }
+    }
+    static let day: UInt64 = 86_400_000
+}
+
+/// Head office and a branch, and what has been promised to anybody.
+final class Stage {
+    let clock = StageClock()
+    let hub: CrashNode
+    let branch: CrashNode
+    /// Names of customers that somebody was told are kept.
+    private(set) var promisedNames: [String] = []
+    /// Logs that somebody was told are kept up to there.
+    private(set) var promisedLogs: [(isHub: Bool, end: LogPrefix)] = []
+    /// Whether the end of a log may be issued again, under another number.
+    var mayRewriteLog = false
+    /// Things that a script wants to remember from its preparation.
+    var ids: [RowID] = []
+
+    init() throws {
+        hub = try CrashNode(clock)
+        branch = try CrashNode(clock)
+    }
+
+    /// A mark to go back to, with the promises that held then.
+    struct Mark {
+        fileprivate let names: [String]
+        fileprivate let logs: Int
+        let hub: CrashDisk.State
+        let branch: CrashDisk.State
+        fileprivate let milliseconds: UInt64
+    }
+
+    func mark() -> Mark {
+        Mark(
+            names: promisedNames,
+            logs: promisedLogs.count,
+            hub: hub.disk.state(),
+            branch: branch.disk.state(),
+            milliseconds: clock.milliseconds
+        )
+    }
+
+    func goBack(to mark: Mark) {
+        hub.die()
+        branch.die()
+        hub.disk.restore(mark.hub)
+        branch.disk.restore(mark.branch)
+        clock.milliseconds = mark.milliseconds
+        promisedNames = mark.names
+        promisedLogs.removeLast(promisedLogs.count - mark.logs)
+    }
+
+    // MARK: Making nodes
+
+    static let headOffice = LocalNode(
+        node: [UInt8](repeating: 1, count: 16),
+        nodeKey: [UInt8](repeating: 2, count: 32),
+        role: .headOffice,
+        name: "tehran-hq",
+        organisation: [UInt8](repeating: 3, count: 16),
+        origin: Origin(rawValue: 1) ?? .none
+    )
+
+    func makeHeadOffice() throws {
+        try hub.create(Self.headOffice)
+        try hub.replica.completeHeadOffice()
+    }
+
+    func makeBranch() throws {
+        try branch.create(
+            LocalNode(
+                node: [UInt8](repeating: 4, count: 16),
+                nodeKey: [UInt8](repeating: 5, count: 32),
+                role: .branch,
+                name: "isfahan",
+                organisation: nil,
+                origin: .none,
+                hub: LocalNode.Hub(address: "127.0.0.1:1")
+            )
+        )
+        let invitation = try hub.replica.invite(
+            "isfahan",
+            address: "127.0.0.1:1",
+            lifetimeSeconds: 3600,
+            randomBytes: { [UInt8](repeating: 6, count: $0) }
+        )
+        let node = try branch.replica.node
+        guard let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey) else { return }
+        let join = Join(
+            tokenID: invitation.token,
+            secret: invitation.secret,
+            node: id,
+            nodeKey: key,
+            software: "test"
+        )
+        try branch.replica.completeJoin(hub.replica.decideJoin(join))
+    }
+
+    /// Head office and a branch that know each other and hold the same few rows; both open.
+    func makeBoth() throws {
+        try makeHeadOffice()
+        try makeBranch()
+        for number in 0..<3 {
+            ids.append(try add("پایه دفتر \(number)", at: hub))
+            ids.append(try add("پایه شعبه \(number)", at: branch))
+        }
+        try sync()
+        try sync()
+    }
+
+    // MARK: Working
+
+    /// Adds a customer; when this returns, the promise is given.
+    @discardableResult
+    func add(_ name: String, at node: CrashNode, note: String? = nil) throws -> RowID {
+        clock.milliseconds += 10
+        var values: [String: FieldValue] = ["name": .text(name)]
+        if let note { values["note"] = .text(note) }
+        let id = try node.replica.write { try $0.insert("customer", values) }.result
+        promisedNames.append(name)
+        try promiseLog(of: node)
+        return id
+    }
+
+    func edit(_ id: RowID, note: String, at node: CrashNode) throws {
+        clock.milliseconds += 10
+        _ = try node.replica.write { try $0.update("customer", id: id, ["note": .text(note)]) }
+        try promiseLog(of: node)
+    }
+
+    func delete(_ id: RowID, at node: CrashNode) throws {
+        clock.milliseconds += 10
+        _ = try node.replica.write { try $0.delete("customer", id: id) }
+        try promiseLog(of: node)
+    }
+
+    /// Somebody was told that this name is kept.
+    func promise(_ name: String) { promisedNames.append(name) }
+
+    /// The name is to go, on somebody's order.
+    func release(_ name: String) { promisedNames.removeAll { $0 == name } }
+
+    private func promiseLog(of node: CrashNode) throws {
+        guard let end = try node.replica.read({ try $0.end() }) else { return }
+        promisedLogs.append((node === hub, end))
+    }
+
+    /// A session between the two, of the real protocol.
+    func sync() throws {
+        clock.milliseconds += 10
+        var random = SeededRandom(seed: 1)
+        for _ in 0..<8 {
+            var conversation = Conversation(child: try branch.replica, hub: try hub.replica)
+            let end = conversation.run(&random)[0]
+            guard end == .reconnecting else {
+                if let end { throw end }
+                return
+            }
+        }
+        throw SyncFailure.reconnecting
+    }
+
+    /// Another program on a node's file, with triggers, as `sqlite3` has them.
+    func otherProgram(on node: CrashNode, _ body: (Database) throws -> Void) throws {
+        let database = try DatabaseQueue(path: Replica.path(in: node.directory))
+        try database.writeWithoutTransaction(body)
+        try database.close()
+    }
+
+    /// As after a verified backup of everything.
+    func setSafe() throws {
+        try hub.replica.withWriter { writer in
+            try writer.transaction { try writer.note(.safePosition, Int64(writer.end.position)) }
+        }
+    }
+
+    // MARK: Looking
+
+    /// What is wrong with a node by itself: broken pages, sums, chains, a cursor or a vector beyond the data, or a
+    /// promised log that is not there.
+    func problems(of node: CrashNode) throws -> [String] {
+        let replica = try node.replica
+        var found = try replica.verify { _, _ in }.filter { !$0.isRight }.map { "\($0.name) has wrong sums" }
+        try replica.read { reader in
+            let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
+            if check != ["ok"] { found += check }
+            found += try Self.logProblems(reader.db)
+            guard !mayRewriteLog else { return }
+            for (isHub, end) in promisedLogs where isHub == (node === hub) {
+                let digest = try Int64.fetchOne(
+                    reader.db,
+                    sql: "SELECT digest FROM log WHERE position = ?",
+                    arguments: [Int64(end.position)]
+                )
+                if digest.map({ UInt64(bitPattern: $0) }) != end.digest {
+                    found.append("the log up to \(end.position) was promised, and is not there")
+                }
+            }
+        }
+        return found
+    }
+
+    private static func logProblems(_ db: Database) throws -> [String] {
+        var found: [String] = []
+        var prefix = LogPrefix.empty
+        var last: [Int64: (seq: Int64, chain: Data)] = [:]
+        let decompressor = ZstdDecompressor()
+        for row in try Row.fetchAll(db, sql: "SELECT position, origin, seq, chain, digest, body FROM log ORDER BY 1") {
+            let (origin, seq, chain) = (row[1] as Int64, row[2] as Int64, row[3] as Data)
+            guard let number = Origin(rawValue: UInt32(origin)), let value = ChangeChain(bytes: [UInt8](chain)) else {
+                found.append("position \(row[0] as Int64) names no origin or chain")
+                continue
+            }
+            prefix = prefix.appending(ChangeSetID(origin: number, seq: UInt64(seq)), chain: value)
+            if prefix != LogPrefix(stored: row[0], row[4]) { found.append("the digest at \(row[0] as Int64) is wrong") }
+            if let before = last[origin], seq != before.seq + 1 { found.append("\(origin) has a gap before \(seq)") }
+            if let body = row[5] as Data?, let stored = StoredContent([UInt8](body)), stored.redaction == nil,
+                let before = seq == 1 ? .empty : last[origin].flatMap({ ChangeChain(bytes: [UInt8]($0.chain)) })
+            {
+                let content = try stored.content(decompressor)
+                if content.withUnsafeBytes({ before.appending(content: $0) }) != value {
+                    found.append("the chain of \(origin)/\(seq) is wrong")
+                }
+            }
+            last[origin] = (seq, chain)
+        }
+        for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
+            guard let known = last.removeValue(forKey: row[0]) else { continue }
+            if known.seq > row[1] as Int64 || (known.seq == row[1] as Int64 && known.chain != row[2] as Data) {
+                found.append("the vector says \(row[0] as Int64)/\(row[1] as Int64), the log \(known.seq)")
+            }
+        }
+        if !last.isEmpty { found.append("the vector does not know \(last.keys.sorted())") }
+        let cursor = try Row.fetchOne(
+            db,
+            sql: """
+                SELECT cursorPosition, (SELECT hubDigest = cursorDigest FROM log WHERE hubPosition = cursorPosition)
+                FROM localState
+                """
+        )
+        if let cursor, (cursor[1] as Bool?) == false { found.append("the cursor \(cursor[0] as Int64) is another's") }
+        return found
+    }
+
+    /// What is wrong after both have met: they differ, or something that was promised is gone or is there twice.
+    func problemsOfBoth() throws -> [String] {
+        var found: [String] = []
+        let (here, there) = (try hub.replica.everything(), try branch.replica.everything())
+        if here != there {
+            found += there.difference(from: here).prefix(6).map { "\($0)".prefix(300).description }
+        }
+        for node in [hub, branch] {
+            var counts: [String: Int] = [:]
+            for name in try node.replica.read({ try String.fetchAll($0.db, sql: "SELECT name FROM customer") }) {
+                counts[name, default: 0] += 1
+            }
+            for name in promisedNames where counts[name] != 1 {
+                found.append("\(name) is \(counts[name] ?? 0) times at \(try node.replica.node.name)")
+            }
+        }
+        let ahead = try branch.replica.status().ahead.changeSets
+        if ahead != 0 { found.append("\(ahead) change sets are still unsent") }
+        return found
+    }
+}
+
+extension ReplicaReader {
+    /// The end of the log; nil while it is empty.
+    fileprivate func end() throws -> LogPrefix? {
+        try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1").map {
+            LogPrefix(stored: $0[0], $0[1])
+        }
+    }
+}
+
+extension Replica {
+    /// Everything that converges: rows, graveyards and clocks.
+    fileprivate func everything() throws -> [String] {
+        var lines: [String] = []
+        try read { reader in
+            for table in Schema.current.tables {
+                for place in [table.name, table.graveyard] {
+                    for row in try Row.fetchAll(reader.db, sql: "SELECT * FROM \(place) ORDER BY id") {
+                        lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
+                    }
+                }
+            }
+        }
+        return lines
+    }
+}
