@@ -1,22 +1,30 @@
+import Causality
 import Foundation
 import SimulationKit
 import Testing
 
 @testable import ReplicaStore
 
-/// Plays a script again and again, with its victim's disk going wrong at another place each time.
+/// Plays a script while its victim's disk goes wrong at every place.
 ///
-/// How far it goes: every place if `PEYVAND_CRASH_EVERY` is set in the environment, else as many as fit a quick test
-/// run, evenly spread, others in every run. `PEYVAND_CRASH_SEEDS` says how many ways of losing writes are tried at
-/// each place. A failure names place and seed; `PEYVAND_CRASH_AT=117` plays that place alone, with
-/// `PEYVAND_TEST_SEED` as it was printed.
-struct CrashSweep {
+/// Power cuts: the script runs once, undisturbed. At each of its changes what the disk holds is put on a second disk, as
+/// a power cut would leave it, for several seeds; and SQLite recovers it. Whatever comes out that no cut before has
+/// left, byte for byte, or when something more was promised, is then opened as a node, looked at through and through, and
+/// meets its peer. Errors: the script runs again for each place.
+///
+/// `PEYVAND_CRASH_SEEDS` in the environment says how many ways of losing writes are tried at each place,
+/// `PEYVAND_CRASH_EVERY` opens a node after every cut and lets every operation fail, and `PEYVAND_CRASH_AT=117` tries that
+/// place alone; with `PEYVAND_TEST_SEED` as it was printed, that repeats a failure.
+final class CrashSweep {
     /// What came of it.
     struct Outcome {
-        /// Changes of the victim's disk in an undisturbed run.
-        var changes = 0
+        /// Places at which the victim's disk could go wrong.
         var places = 0
         var cuts = 0
+        /// Different states that cuts have left.
+        var states = 0
+        /// Nodes that were opened and looked at, and those that met their peer then.
+        var openings = 0
         var meetings = 0
         var problems: [String] = []
     }
@@ -24,12 +32,25 @@ struct CrashSweep {
     let script: CrashScript
     let seed: UInt64
     private let stage: Stage
+    /// Where what a cut has left is looked at.
+    private let other: Stage
     private let beginning: Stage.Mark
+    private var outcome = Outcome()
+    private var seen: Set<State> = []
+
+    /// What a cut has left.
+    private struct State: Hashable {
+        let print: UInt64
+        let promised: LogPrefix?
+    }
+
     private var victim: CrashNode { script.victim(of: stage) }
     private var peer: CrashNode { script.peer(of: stage) }
 
     /// Failures after which a sweep ends: the rest would say the same.
     private static let problemsMax = 6
+    /// So often a state that is known is opened as a node all the same: its files are other ones.
+    private static let placesPerOpening = 48
 
     init(_ script: CrashScript, seed: UInt64) throws {
         self.script = script
@@ -38,17 +59,14 @@ struct CrashSweep {
         try script.prepare(stage)
         for node in [stage.hub, stage.branch] where node.isOpen { try node.close() }
         beginning = stage.mark()
+        other = try stage.twin()
     }
+
+    /// Whether everything is tried, however long it takes.
+    static var triesEverything: Bool { number("EVERY") != nil }
 
     private static func number(_ name: String) -> Int? {
         ProcessInfo.processInfo.environment["PEYVAND_CRASH_\(name)"].flatMap { Int($0) }
-    }
-
-    /// The places to be tried, out of so many.
-    private func places(_ count: Int, atMost: Int) -> [Int] {
-        if let one = Self.number("AT") { return [one] }
-        guard Self.number("EVERY") == nil, count > atMost else { return Array(1...max(count, 1)) }
-        return (0..<atMost).map { 1 + ($0 * count + Int(seed % UInt64(count))) / atMost % count }
     }
 
     private func play() throws {
@@ -58,53 +76,54 @@ struct CrashSweep {
         try victim.close()
     }
 
-    /// Changes of the victim's disk, or other operations, in a run that nothing disturbs.
-    func count(_ operations: CrashDisk.Operations) throws -> Int {
-        stage.goBack(to: beginning)
-        let before = victim.disk.count(operations)
-        try play()
-        return victim.disk.count(operations) - before
-    }
-
     // MARK: Power cuts
 
     /// Cuts the power at every change.
-    func cutPower(placesMax: Int) throws -> Outcome {
-        var outcome = Outcome()
-        outcome.changes = try count(.changes)
-        let seeds = Self.number("SEEDS") ?? 3
-        for place in places(outcome.changes, atMost: placesMax) {
-            stage.goBack(to: beginning)
-            victim.disk.cut(atChange: place)
-            do {
-                try play()
-            } catch {
-                if victim.disk.isPowered { outcome.problems.append("\(place): failed although nothing was: \(error)") }
-            }
-            guard !victim.disk.isPowered else { continue }
+    func cutPower() throws -> Outcome {
+        outcome = Outcome()
+        seen = []
+        stage.goBack(to: beginning)
+        let only = Self.number("AT")
+        victim.disk.watchChanges { [unowned self] in
             outcome.places += 1
-            victim.die()
-            peer.die()
-            let left = stage.mark()
-            for number in 0..<seeds {
-                let manner: CrashDisk.Manner =
-                    number == 0 ? .anyhow : [.allDropped, .inOrder, .anyhow, .allKept][(place + number) % 4]
-                stage.goBack(to: left)
-                let lossSeed = seed &+ UInt64(place) &* 1000 &+ UInt64(number)
-                // What head office and the branch say when they meet is one check for all seeds but the first.
-                let meets = script.hasPeer && number == 0
-                victim.disk.restart(left.state(of: victim, in: stage), seed: lossSeed, manner: manner)
-                outcome.cuts += 1
-                outcome.meetings += meets ? 1 : 0
-                outcome.problems += try check(meets: meets).map { "cut \(place), \(manner), seed \(lossSeed): \($0)" }
-            }
-            if outcome.problems.count >= Self.problemsMax { break }
+            guard only == nil || only == outcome.places, outcome.problems.count < Self.problemsMax else { return }
+            cut(outcome.places)
         }
+        defer { victim.disk.watchChanges(nil) }
+        try play()
         return outcome
     }
 
-    /// Opens the victim again and looks at it; then lets it meet its peer.
-    private func check(meets: Bool) throws -> [String] {
+    private func cut(_ place: Int) {
+        let left = stage.mark()
+        for number in 0..<(Self.number("SEEDS") ?? 4) {
+            let manner: CrashDisk.Manner = number % 2 == 0 ? .anyhow : [.allDropped, .inOrder, .allKept][place % 3]
+            let lossSeed = seed &+ UInt64(place) &* 1000 &+ UInt64(number)
+            let what = "cut \(place), \(manner), seed \(lossSeed)"
+            outcome.cuts += 1
+            let victim = script.victim(of: other)
+            other.begin(left, losing: victim, seed: lossSeed, manner: manner, withPeer: false)
+            if victim.exists {
+                let code = victim.disk.recover(Replica.path(in: victim.directory))
+                if code != 0 { outcome.problems.append("\(what): SQLite recovers it with code \(code)") }
+            }
+            // The same bytes with another promise are another state.
+            let state = State(print: victim.disk.print, promised: other.promisedEnd(of: victim))
+            let isNew = seen.insert(state).inserted
+            outcome.states += isNew ? 1 : 0
+            let isDue = number == 0 && place % Self.placesPerOpening == 0
+            guard isNew || isDue || Self.triesEverything else { continue }
+            other.begin(left, losing: victim, seed: lossSeed, manner: manner)
+            let meets = script.hasPeer && (isNew || Self.triesEverything)
+            outcome.problems += check(other, meets: meets).map { "\(what): \($0)" }
+        }
+    }
+
+    /// Opens the victim and looks at it; then lets it meet its peer.
+    private func check(_ stage: Stage, meets: Bool) -> [String] {
+        let (victim, peer) = (script.victim(of: stage), script.peer(of: stage))
+        outcome.openings += 1
+        outcome.meetings += meets ? 1 : 0
         var found: [String] = []
         func trying(_ what: String, _ body: () throws -> [String]) {
             do { found += try body() } catch { found.append("\(what) fails: \(error)") }
@@ -116,66 +135,71 @@ struct CrashSweep {
             }
         }
         if found.isEmpty { trying("recovering") { try script.recover(stage) } }
-        guard victim.isOpen else { return found }
-        trying("looking") { try stage.problems(of: victim) }
-        guard meets, found.isEmpty else { return found }
-        trying("meeting") {
-            try peer.open()
-            try stage.sync()
-            _ = try script.opensVictim ? script.recover(stage) : []
-            try stage.sync()
-            return try stage.problemsOfBoth()
-                + stage.problems(of: stage.hub) + stage.problems(of: stage.branch)
+        if victim.isOpen { trying("looking") { try stage.problems(of: victim) } }
+        if meets, found.isEmpty {
+            trying("meeting") {
+                try peer.open()
+                try stage.sync()
+                // What was broken on purpose may come back with what arrives.
+                _ = try script.opensVictim ? script.recover(stage) : []
+                try stage.sync()
+                return try stage.problemsOfBoth() + stage.problems(of: stage.hub) + stage.problems(of: stage.branch)
+            }
         }
+        victim.die()
+        peer.die()
         return found
     }
 
     // MARK: Errors
 
-    /// Lets every operation of a kind fail, one in each run, until none is left.
+    /// The places to be tried, out of so many.
+    private func places(_ count: Int, atMost: Int) -> [Int] {
+        if let one = Self.number("AT") { return [one] }
+        guard !Self.triesEverything, count > atMost else { return count == 0 ? [] : Array(1...count) }
+        return (0..<atMost).map { 1 + ($0 * count + Int(seed % UInt64(count))) / atMost % count }
+    }
+
+    /// Lets operations of a kind fail, each one in a run of its own; then cuts the power.
+    ///
+    /// - Parameter placesMax: At so many of them only, evenly spread, unless `PEYVAND_CRASH_EVERY` is set.
     func fail(
         _ operations: CrashDisk.Operations,
         with fault: CrashDisk.Fault,
         forEver: Bool,
         placesMax: Int
     ) throws -> Outcome {
-        var outcome = Outcome()
-        outcome.changes = try count(operations)
-        for place in places(outcome.changes, atMost: placesMax) {
+        outcome = Outcome()
+        stage.goBack(to: beginning)
+        let before = victim.disk.count(operations)
+        try play()
+        for place in places(victim.disk.count(operations) - before, atMost: placesMax) {
             stage.goBack(to: beginning)
             victim.disk.fail(operations, at: place, with: fault, forEver: forEver)
             var error: (any Error)?
             do { try play() } catch let thrown { error = thrown }
-            guard victim.disk.failures > 0 else {
-                if let error { outcome.problems.append("\(place): failed although nothing was: \(error)") }
-                continue
-            }
-            outcome.places += 1
-            victim.disk.mend()
             var found: [String] = []
-            if victim.isOpen, script.opensVictim {
+            if victim.disk.failures == 0, let error { found.append("it failed although nothing was: \(error)") }
+            outcome.places += victim.disk.failures > 0 ? 1 : 0
+            victim.disk.mend()
+            // A head office that does not know that it was put back must not write.
+            if victim.isOpen, script.opensVictim, !stage.mayRewriteLog {
                 // It goes on as if nothing had been: what is acknowledged from here on is kept like any other.
                 do {
-                    if try victim.replica.node.isJoined { try stage.add("پس از خطا", at: victim) }
+                    try stage.add("پس از خطا", at: victim)
+                } catch StoreFailure.firstLoad {
+                    // It says so, and a session ends it.
                 } catch {
                     found.append("it does not go on: \(error)")
                 }
             }
-            victim.die()
-            peer.die()
-            let left = stage.mark()
-            victim.disk.restart(left.state(of: victim, in: stage), seed: 0, manner: .allDropped)
+            for node in [victim, peer] { node.die() }
+            stage.begin(stage.mark(), losing: victim, seed: 0, manner: .allDropped)
             outcome.cuts += 1
-            outcome.meetings += script.hasPeer ? 1 : 0
-            found += try check(meets: script.hasPeer)
-            outcome.problems += found.map { "\(operations.rawValue) \(place) \(fault) \(forEver): \($0)" }
+            found += check(stage, meets: script.hasPeer)
+            outcome.problems += found.map { "operation \(place): \($0)" }
             if outcome.problems.count >= Self.problemsMax { break }
         }
         return outcome
     }
-}
-
-extension Stage.Mark {
-    /// What a node's disk held.
-    func state(of node: CrashNode, in stage: Stage) -> CrashDisk.State { node === stage.hub ? hub : branch }
 }

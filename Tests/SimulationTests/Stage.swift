@@ -52,6 +52,17 @@ final class CrashNode {
         opened = nil
     }
 
+    /// Takes back what the fence beside the replica has written without a sync.
+    func takeBackFence() {
+        let path = Fence.path(in: directory)
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return }
+        let before = text.replacingOccurrences(of: "\"isOpening\":false", with: "\"isOpening\":true")
+        // In place: it stays the same file.
+        guard let file = FileHandle(forWritingAtPath: path) else { return }
+        try? file.write(contentsOf: Data(before.utf8))
+        try? file.truncate(atOffset: UInt64(before.utf8.count))
+    }
+
     /// The process is gone.
     func die() { opened = nil }
 }
@@ -88,7 +99,7 @@ final class Stage {
     /// A mark to go back to, with the promises that held then.
     struct Mark {
         fileprivate let names: [String]
-        fileprivate let logs: Int
+        fileprivate let logs: [(isHub: Bool, end: LogPrefix)]
         let hub: CrashDisk.State
         let branch: CrashDisk.State
         fileprivate let milliseconds: UInt64
@@ -97,7 +108,7 @@ final class Stage {
     func mark() -> Mark {
         Mark(
             names: promisedNames,
-            logs: promisedLogs.count,
+            logs: promisedLogs,
             hub: hub.disk.state(),
             branch: branch.disk.state(),
             milliseconds: clock.milliseconds
@@ -105,13 +116,45 @@ final class Stage {
     }
 
     func goBack(to mark: Mark) {
-        hub.die()
-        branch.die()
+        remember(mark)
         hub.disk.restore(mark.hub)
         branch.disk.restore(mark.branch)
+    }
+
+    private func remember(_ mark: Mark) {
+        hub.die()
+        branch.die()
         clock.milliseconds = mark.milliseconds
         promisedNames = mark.names
-        promisedLogs.removeLast(promisedLogs.count - mark.logs)
+        promisedLogs = mark.logs
+    }
+
+    /// Another stage, with disks of its own, for the same nodes.
+    func twin() throws -> Stage {
+        let twin = try Stage()
+        (twin.ids, twin.mayRewriteLog) = (ids, mayRewriteLog)
+        (twin.hub.policy, twin.branch.policy) = (hub.policy, branch.policy)
+        return twin
+    }
+
+    /// Puts a mark of this stage or of its twin here, with a power cut at one of the nodes.
+    ///
+    /// - Parameter withPeer: Puts the other node here too.
+    func begin(
+        _ mark: Mark,
+        losing victim: CrashNode,
+        seed: UInt64,
+        manner: CrashDisk.Manner,
+        withPeer: Bool = true
+    ) {
+        remember(mark)
+        if withPeer {
+            let isHub = victim === hub
+            (isHub ? branch : hub).disk.restore(isHub ? mark.branch : mark.hub)
+        }
+        victim.disk.restart(victim === hub ? mark.hub : mark.branch, seed: seed, manner: manner)
+        // The last word of the fence was not synced.
+        if withPeer, seed % 2 == 1 { victim.takeBackFence() }
     }
 
     // MARK: Making nodes
@@ -240,6 +283,22 @@ final class Stage {
 
     // MARK: Looking
 
+    /// The end of the log that was promised to somebody at a node.
+    func promisedEnd(of node: CrashNode) -> LogPrefix? {
+        mayRewriteLog ? nil : promisedLogs.last { $0.isHub == (node === hub) }?.end
+    }
+
+    private static func missing(_ end: LogPrefix, _ db: Database) throws -> [String] {
+        let digest = try Int64.fetchOne(
+            db,
+            sql: "SELECT digest FROM log WHERE position = ?",
+            arguments: [Int64(end.position)]
+        )
+        // The digest names everything before it, too.
+        return digest.map { UInt64(bitPattern: $0) } == end.digest
+            ? [] : ["the log up to \(end.position) was promised, and is not there"]
+    }
+
     /// What is wrong with a node by itself: broken pages, sums, chains, a cursor or a vector beyond the data, or a
     /// promised log that is not there.
     func problems(of node: CrashNode) throws -> [String] {
@@ -249,17 +308,7 @@ final class Stage {
             let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
             if check != ["ok"] { found += check }
             found += try Self.logProblems(reader.db)
-            guard !mayRewriteLog else { return }
-            for (isHub, end) in promisedLogs where isHub == (node === hub) {
-                let digest = try Int64.fetchOne(
-                    reader.db,
-                    sql: "SELECT digest FROM log WHERE position = ?",
-                    arguments: [Int64(end.position)]
-                )
-                if digest.map({ UInt64(bitPattern: $0) }) != end.digest {
-                    found.append("the log up to \(end.position) was promised, and is not there")
-                }
-            }
+            if let end = promisedEnd(of: node) { found += try Self.missing(end, reader.db) }
         }
         return found
     }

@@ -73,6 +73,8 @@ struct crash_disk {
     int fault_kinds, fault_code, fault_for_ever;
     int64_t fault_at, failures;
     int lies;
+    void (*watcher)(void *);
+    void *watcher_context;
     crash_state *at_cut;
     int handles;
     int is_gone;
@@ -92,6 +94,7 @@ typedef struct handle {
 
 typedef struct saved {
     struct saved *next;
+    /* Below the disk's directory, beginning with a slash. */
     char *path;
     int is_directory;
     int is_database;
@@ -281,7 +284,7 @@ static void capture_directory(crash_disk *disk, const char *directory, crash_sta
         if (lstat(path, &information) != 0) continue;
         if (!S_ISREG(information.st_mode) && !S_ISDIR(information.st_mode)) continue;
         saved *kept = calloc(1, sizeof *kept);
-        kept->path = strdup(path);
+        kept->path = strdup(path + disk->length);
         kept->inode = information.st_ino;
         kept->next = state->files;
         state->files = kept;
@@ -374,7 +377,7 @@ static const saved *saved_at(const crash_state *state, const char *path) {
     return NULL;
 }
 
-static void remove_others(const char *directory, const crash_state *state) {
+static void remove_others(crash_disk *disk, const char *directory, const crash_state *state) {
     DIR *listing = opendir(directory);
     if (!listing) return;
     struct dirent *entry;
@@ -385,30 +388,31 @@ static void remove_others(const char *directory, const crash_state *state) {
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         if (lstat(path, &information) != 0) continue;
         if (S_ISDIR(information.st_mode)) {
-            remove_others(path, state);
-            if (!saved_at(state, path)) rmdir(path);
+            remove_others(disk, path, state);
+            if (!saved_at(state, path + disk->length)) rmdir(path);
         } else {
-            const saved *kept = saved_at(state, path);
+            const saved *kept = saved_at(state, path + disk->length);
             /* A file that is kept stays the same file, if it is: a fence knows its inode. */
-            if (!kept || (kept->is_database && kept->inode != information.st_ino)) unlink(path);
+            if (!kept) unlink(path);
         }
     }
     closedir(listing);
 }
 
 /* A fence names the inode of the database; it is another one if the database had to be made again. */
-static void mend_inode(buffer *buffer, ino_t old, ino_t new) {
-    if (old == new || buffer->size == 0 || buffer->size > 4000) return;
+static int mend_inode(buffer *buffer, ino_t old, ino_t new) {
+    if (buffer->size == 0 || buffer->size > 4000) return 0;
     char text[4001], former[60], mended[4100];
     memcpy(text, buffer->bytes, (size_t)buffer->size);
     text[buffer->size] = 0;
     snprintf(former, sizeof former, "\"inode\":%llu,", (unsigned long long)old);
     char *found = strstr(text, former);
-    if (!found) return;
+    if (!found) return 0;
     int length = snprintf(mended, sizeof mended, "%.*s\"inode\":%llu,%s", (int)(found - text), text,
                           (unsigned long long)new, found + strlen(former));
     buffer_resize(buffer, 0);
     buffer_write(buffer, (uint8_t *)mended, 0, length);
+    return 1;
 }
 
 /* What a power cut leaves of one file. */
@@ -468,7 +472,7 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
         crash_state_free(disk->at_cut);
         disk->at_cut = NULL;
     }
-    remove_others(disk->directory, state);
+    remove_others(disk, disk->directory, state);
     /* Files that handles still look at are kept until those close. */
     for (file **each = &disk->files; *each;) {
         file *old = *each;
@@ -488,7 +492,7 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
     for (const saved *each = state->files; each; each = each->next) {
         if (!each->is_directory) continue;
         char path[PATH_MAX];
-        snprintf(path, sizeof path, "%s", each->path);
+        snprintf(path, sizeof path, "%s%s", disk->directory, each->path);
         for (char *slash = path + disk->length; slash; slash = strchr(slash + 1, '/')) {
             char kept = *slash;
             *slash = 0;
@@ -499,8 +503,10 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
     }
     for (const saved *each = state->files; each; each = each->next) {
         if (!each->is_database) continue;
-        truncate(each->path, 0);
-        file *made = file_at(disk, each->path, 1);
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s%s", disk->directory, each->path);
+        if (truncate(path, 0) != 0 && errno != ENOENT) perror(path);
+        file *made = file_at(disk, path, 1);
         if (!made) continue;
         buffer_copy(&made->durable, &each->durable);
         buffer_copy(&made->visible, &each->durable);
@@ -513,17 +519,21 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
     }
     for (const saved *each = state->files; each; each = each->next) {
         if (each->is_database || each->is_directory) continue;
+        char path[PATH_MAX];
         buffer bytes = {0};
         buffer_copy(&bytes, &each->durable);
         for (const saved *other = state->files; other; other = other->next) {
             struct stat information;
-            if (other->is_database && stat(other->path, &information) == 0) {
-                mend_inode(&bytes, other->inode, information.st_ino);
+            snprintf(path, sizeof path, "%s%s", disk->directory, other->path);
+            if (other->is_database && stat(path, &information) == 0 &&
+                mend_inode(&bytes, other->inode, information.st_ino)) {
+                break;
             }
         }
-        int descriptor = open(each->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+        snprintf(path, sizeof path, "%s%s", disk->directory, each->path);
+        int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
         if (descriptor >= 0) {
-            if (bytes.size > 0 && pwrite(descriptor, bytes.bytes, (size_t)bytes.size, 0) != bytes.size) perror(each->path);
+            if (bytes.size > 0 && pwrite(descriptor, bytes.bytes, (size_t)bytes.size, 0) != bytes.size) perror(path);
             close(descriptor);
         }
         free(bytes.bytes);
@@ -563,6 +573,16 @@ static int begin(crash_disk *disk, int kind) {
         }
     }
     return 0;
+}
+
+/* Lets go of the lock, tells whoever watches, and takes it again. */
+static void tell(crash_disk *disk) {
+    if (!disk->watcher || !disk->is_powered) return;
+    void (*watcher)(void *) = disk->watcher;
+    void *context = disk->watcher_context;
+    pthread_mutex_unlock(&lock_of_all);
+    watcher(context);
+    pthread_mutex_lock(&lock_of_all);
 }
 
 static int is_dead(handle *handle) {
@@ -665,6 +685,7 @@ static int x_write(sqlite3_file *base, const void *bytes, int count, sqlite3_int
             cut(handle->disk);
             code = SQLITE_IOERR_WRITE;
         }
+        tell(handle->disk);
     }
     pthread_mutex_unlock(&lock_of_all);
     return code;
@@ -686,6 +707,7 @@ static int x_truncate(sqlite3_file *base, sqlite3_int64 size) {
             cut(handle->disk);
             code = SQLITE_IOERR_TRUNCATE;
         }
+        tell(handle->disk);
     }
     pthread_mutex_unlock(&lock_of_all);
     return code;
@@ -698,6 +720,7 @@ static int x_sync(sqlite3_file *base, int flags) {
     int code = SQLITE_IOERR_FSYNC;
     if (!is_dead(handle)) {
         file *file = handle->file;
+        tell(handle->disk);
         code = begin(handle->disk, CRASH_SYNC);
         if (code < 0) {
             cut(handle->disk);
@@ -969,6 +992,7 @@ static int x_delete(sqlite3_vfs *vfs, const char *path, int syncs) {
     crash_disk *disk = disk_of(path);
     int code = SQLITE_IOERR_DELETE;
     if (disk && disk->is_powered) {
+        tell(disk);
         file *file = file_at(disk, path, 0);
         if (!file) {
             code = SQLITE_IOERR_DELETE_NOENT;
@@ -1141,6 +1165,13 @@ void crash_disk_lie(crash_disk *disk, int lies) {
     pthread_mutex_unlock(&lock_of_all);
 }
 
+void crash_disk_watch(crash_disk *disk, void (*call)(void *context), void *context) {
+    pthread_mutex_lock(&lock_of_all);
+    disk->watcher = call;
+    disk->watcher_context = context;
+    pthread_mutex_unlock(&lock_of_all);
+}
+
 crash_state *crash_disk_capture(crash_disk *disk) {
     pthread_mutex_lock(&lock_of_all);
     crash_state *state = capture(disk);
@@ -1158,4 +1189,42 @@ void crash_disk_restart(crash_disk *disk, const crash_state *state, uint64_t see
     pthread_mutex_lock(&lock_of_all);
     put_back(disk, state, seed, manner, 1);
     pthread_mutex_unlock(&lock_of_all);
+}
+
+uint64_t crash_disk_print(crash_disk *disk) {
+    pthread_mutex_lock(&lock_of_all);
+    /* The order of files does not matter. */
+    uint64_t sum = 0;
+    for (file *each = disk->files; each; each = each->next) {
+        struct stat information;
+        char link[64], path[PATH_MAX];
+        if (each->inode == 0 || fstat(each->descriptor, &information) != 0 || information.st_nlink == 0) continue;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", each->descriptor);
+        ssize_t length = readlink(link, path, sizeof path);
+        if (length < 3 || memcmp(path + length - 3, ".db", 3) != 0) continue;
+        /* FNV-1a, eight bytes at a time. */
+        uint64_t hash = 0xCBF29CE484222325u;
+        for (ssize_t at = (ssize_t)disk->length; at < length; at++) hash = (hash ^ (uint8_t)path[at]) * 0x100000001B3u;
+        for (int64_t at = 0; at + 8 <= each->visible.size; at += 8) {
+            uint64_t word;
+            memcpy(&word, each->visible.bytes + at, 8);
+            hash = (hash ^ word) * 0x100000001B3u;
+            hash ^= hash >> 29;
+        }
+        sum += hash;
+    }
+    pthread_mutex_unlock(&lock_of_all);
+    return sum;
+}
+
+int crash_recover(const char *path) {
+    sqlite3 *database = NULL;
+    int code = sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL);
+    /* Reads the header only, in a transaction: that recovers whatever is to be recovered. */
+    if (code == SQLITE_OK) code = sqlite3_exec(database, "PRAGMA user_version", NULL, NULL, NULL);
+    if (code == SQLITE_OK) {
+        code = sqlite3_wal_checkpoint_v2(database, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    }
+    int closed = sqlite3_close(database);
+    return code == SQLITE_OK ? closed : code;
 }

@@ -64,12 +64,17 @@ int64_t crash_disk_failures(crash_disk *disk);
 /* Whether syncs only pretend. */
 void crash_disk_lie(crash_disk *disk, int lies);
 
+/* Calls a function whenever something is about to become durable or not: with each write and truncation when it has
+   reached the disk's memory, with each sync and removal before it is done. What it sees with `crash_disk_capture` is
+   what a power cut at that moment meets. It may use other disks. NULL ends it. */
+void crash_disk_watch(crash_disk *disk, void (*call)(void *context), void *context);
+
 /* What the disk holds now; after a cut, what it held then. */
 crash_state *crash_disk_capture(crash_disk *disk);
 
 void crash_state_free(crash_state *state);
 
-/* Puts a state in the place of everything, as it was, and switches the power on. Handles turn dead. */
+/* Puts a state, of this disk or of another one, in the place of everything, as it was, and switches the power on. Handles turn dead. */
 void crash_disk_restore(crash_disk *disk, const crash_state *state);
 
 /* Puts in the place of everything what a power cut has left of a state, and switches the power on. */
@@ -77,5 +82,12 @@ void crash_disk_restart(crash_disk *disk, const crash_state *state, uint64_t see
 
 /* Whether anything in a state was not synced. */
 int64_t crash_state_unsynced(const crash_state *state);
+
+/* A number for what the databases of the directory hold at the moment: files named `*.db`, without journals. */
+uint64_t crash_disk_print(crash_disk *disk);
+
+/* Lets SQLite recover a database as the next one who opens it would, puts its write-ahead log into the file, and
+   closes it. Reads no schema. Returns a result code of SQLite. */
+int crash_recover(const char *path);
 
 #endif
