@@ -42,6 +42,7 @@ final class CrashSweep {
     private struct State: Hashable {
         let print: UInt64
         let promised: LogPrefix?
+        let acknowledged: Stage.Acknowledged
     }
 
     private var victim: CrashNode { script.victim(of: stage) }
@@ -108,7 +109,11 @@ final class CrashSweep {
                 if code != 0 { outcome.problems.append("\(what): SQLite recovers it with code \(code)") }
             }
             // The same bytes with another promise are another state.
-            let state = State(print: victim.disk.print, promised: other.promisedEnd(of: victim))
+            let state = State(
+                print: victim.disk.print,
+                promised: other.promisedEnd(of: victim),
+                acknowledged: other.acknowledged
+            )
             let isNew = seen.insert(state).inserted
             outcome.states += isNew ? 1 : 0
             let isDue = number == 0 && place % Self.placesPerOpening == 0

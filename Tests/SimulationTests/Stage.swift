@@ -103,6 +103,28 @@ final class Stage {
         let hub: CrashDisk.State
         let branch: CrashDisk.State
         fileprivate let milliseconds: UInt64
+        fileprivate let acknowledged: Acknowledged
+    }
+
+    /// What one node has told the other that it keeps, as the other remembers it.
+    struct Acknowledged: Hashable {
+        /// Head office: the branch's change sets up to this one.
+        var seq: UInt64 = 0
+        /// The branch: head office's log up to here.
+        var position: UInt64 = 0
+    }
+
+    /// What was acknowledged when the power went.
+    private(set) var acknowledged = Acknowledged()
+
+    /// Looks into the memory of processes that are still alive.
+    private func present() throws -> Acknowledged {
+        var present = Acknowledged()
+        guard !mayRewriteLog, hub.isOpen, branch.isOpen else { return present }
+        let id = UniqueID(bytes: try branch.replica.node.node)
+        present.seq = try branch.replica.contacts.withLock { $0.own.acceptedSeq } ?? 0
+        if let id { present.position = try hub.replica.contacts.withLock { $0[id].acknowledged?.position } ?? 0 }
+        return present
     }
 
     func mark() -> Mark {
@@ -111,7 +133,8 @@ final class Stage {
             logs: promisedLogs,
             hub: hub.disk.state(),
             branch: branch.disk.state(),
-            milliseconds: clock.milliseconds
+            milliseconds: clock.milliseconds,
+            acknowledged: (try? present()) ?? Acknowledged()
         )
     }
 
@@ -127,6 +150,7 @@ final class Stage {
         clock.milliseconds = mark.milliseconds
         promisedNames = mark.names
         promisedLogs = mark.logs
+        acknowledged = mark.acknowledged
     }
 
     /// Another stage, with disks of its own, for the same nodes.
@@ -288,6 +312,20 @@ final class Stage {
         mayRewriteLog ? nil : promisedLogs.last { $0.isHub == (node === hub) }?.end
     }
 
+    /// What a node has acknowledged to the other and does not hold.
+    private func broken(_ acknowledged: Acknowledged, at node: CrashNode, _ db: Database) throws -> [String] {
+        guard !mayRewriteLog else { return [] }
+        if node === branch {
+            let cursor = try Int64.fetchOne(db, sql: "SELECT cursorPosition FROM localState") ?? 0
+            return cursor >= Int64(acknowledged.position)
+                ? [] : ["head office was told that its log is here up to \(acknowledged.position), not \(cursor)"]
+        }
+        // The branch of a script is the second origin.
+        let seq = try Int64.fetchOne(db, sql: "SELECT seq FROM versionVector WHERE origin = 2") ?? 0
+        return seq >= Int64(acknowledged.seq)
+            ? [] : ["the branch was told that its work is here up to \(acknowledged.seq), not \(seq)"]
+    }
+
     private static func missing(_ end: LogPrefix, _ db: Database) throws -> [String] {
         let digest = try Int64.fetchOne(
             db,
@@ -308,6 +346,7 @@ final class Stage {
             let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
             if check != ["ok"] { found += check }
             found += try Self.logProblems(reader.db)
+            found += try broken(acknowledged, at: node, reader.db)
             if let end = promisedEnd(of: node) { found += try Self.missing(end, reader.db) }
         }
         return found
