@@ -345,14 +345,14 @@ final class Stage {
         try replica.read { reader in
             let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
             if check != ["ok"] { found += check }
-            found += try Self.logProblems(reader.db)
+            found += try Self.logProblems(reader.db, isRewritten: mayRewriteLog)
             found += try broken(acknowledged, at: node, reader.db)
             if let end = promisedEnd(of: node) { found += try Self.missing(end, reader.db) }
         }
         return found
     }
 
-    private static func logProblems(_ db: Database) throws -> [String] {
+    private static func logProblems(_ db: Database, isRewritten: Bool) throws -> [String] {
         var found: [String] = []
         var prefix = LogPrefix.empty
         var last: [Int64: (seq: Int64, chain: Data)] = [:]
@@ -390,6 +390,15 @@ final class Stage {
                 FROM localState
                 """
         )
+        // What arrived, how far that is, and the clock that has seen it are written together.
+        let isBehind = try Bool.fetchOne(
+            db,
+            sql: """
+                SELECT cursorPosition < coalesce((SELECT max(hubPosition) FROM log), 0)
+                    OR clock < coalesce((SELECT max(time) FROM log), 0) FROM localState
+                """
+        )
+        if isBehind == true, !isRewritten { found.append("the cursor or the clock is behind the log") }
         if let cursor, (cursor[1] as Bool?) == false { found.append("the cursor \(cursor[0] as Int64) is another's") }
         return found
     }
