@@ -170,10 +170,6 @@ final class ConflictJudge {
             for change in changes.rows {
                 let key = RowKey(table: changes.number, row: change.id.rawValue)
                 guard contested.contains(key) else { continue }
-                if change.operation == .erase {
-                    try forget(key)
-                    continue
-                }
                 try add(
                     ContestedWrite(
                         id: id,

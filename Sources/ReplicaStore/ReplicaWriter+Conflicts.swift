@@ -31,7 +31,6 @@ extension ReplicaWriter {
             return
         }
         // A new row meets nothing, and an erasure leaves nothing to decide.
-        if write.operation == .erase { try judge.forget(ConflictJudge.RowKey(table: table.number, row: write.id)) }
         guard write.operation != .birth, write.operation != .erase else {
             try merge.apply(write, row)
             return

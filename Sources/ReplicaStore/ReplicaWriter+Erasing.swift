@@ -126,14 +126,6 @@ extension ReplicaWriter {
 
     // MARK: Ending a transaction
 
-    /// Forgets what was contested about rows that the present transaction has erased, before it would be listed.
-    func forgetContestedErased() throws {
-        guard let judge else { return }
-        for merge in openMerges where merge.hasErased {
-            for id in merge.erasedRows { try judge.forget(ConflictJudge.RowKey(table: merge.table.number, row: id)) }
-        }
-    }
-
     /// Takes whatever the present transaction has erased out of the rest of the file as well.
     func completeErasures() throws {
         // What is erased only now was written in this transaction.

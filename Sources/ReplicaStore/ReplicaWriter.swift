@@ -165,9 +165,9 @@ final class ReplicaWriter {
                 erasing.logEnd = end.position
                 try sealForeignWrites()
                 let result = try body()
-                try forgetContestedErased()
-                try listConflicts()
                 try completeErasures()
+                // After that, for nothing is listed of a row that is erased.
+                try listConflicts()
                 try digests.flush()
                 if fence.mustCount { try note(.openings, fence.count()) }
                 saveState.bind(1, clock.latest.packed)

@@ -226,8 +226,7 @@ final class RowMerge {
         try graveyard.read(id: id, columns: []) { $0.newestStamp(at: 0) == .erasure } ?? false
     }
 
-    /// The rows that were erased since ``takeErased()``, and whether there are any.
-    var erasedRows: [Int64] { erased }
+    /// Whether rows were erased since ``takeErased()``.
     var hasErased: Bool { !erased.isEmpty }
 
     /// The rows that were erased since this was last asked.
