@@ -441,8 +441,6 @@ extension ReplicaWriter {
 
     private func takeAway(_ id: Int64, of table: TableDescription) throws {
         let merge = try merge(of: table)
-        // The mark of an erased row stays, whatever is taken out of the log.
-        guard try !merge.isErased(id) else { return }
         let contribution = try merge.contribution(ofLive: id)
         if contribution != .zero {
             try addToDigest(merge.negative(of: contribution), table: table.number, id: id)
@@ -466,7 +464,7 @@ extension ReplicaWriter {
             isAlive = false
             row = try merge.graveyard.readRow(id: id, read)
         }
-        guard let (clock, values) = row, !clock.isErased else { return }
+        guard let (clock, values) = row else { return }
         try takeAway(id, of: table)
         func isGone(_ stamp: Stamp) -> Bool { stamp.origin == node.origin && touched.times.contains(stamp.time) }
         if isGone(clock.newest) { isAlive = touched.wasAlive[table.number]?[id] ?? isAlive }

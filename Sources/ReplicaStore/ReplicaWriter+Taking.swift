@@ -159,8 +159,7 @@ extension ReplicaWriter {
             rows: kept?.rows ?? set.reader.rowCount,
             chain: next,
             hubPosition: source.position,
-            body: kept.map { .bytes($0.body) } ?? set.body,
-            isFillingIn: isFillingIn
+            body: kept.map { .bytes($0.body) } ?? set.body
         )
         if kept != nil { try noteUnsigned(position: end.position) }
         try noteFirstIdentity(header.id, header.extensions)

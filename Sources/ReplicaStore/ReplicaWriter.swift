@@ -276,7 +276,7 @@ final class ReplicaWriter {
         try note(.timeSeen, Int64(bitPattern: time.packed))
     }
 
-    /// Notes that everything of an origin up to a change set is in the tables, though not in the log.
+    /// Notes that everything of an origin up to a change set is in the tables, whether it is in the log or not.
     func adopt(_ id: ChangeSetID, chain: ChangeChain) throws {
         guard id.seq > vector[id.origin]?.seq ?? 0 else { return }
         saveVector.bind(1, Int64(id.origin.rawValue))
@@ -367,16 +367,13 @@ final class ReplicaWriter {
     }
 
     /// Appends a change set that was verified and merged.
-    ///
-    /// - Parameter isFillingIn: The vector covers it already.
     func append(
         _ id: ChangeSetID,
         time: HybridTimestamp,
         rows: Int,
         chain: ChangeChain,
         hubPosition: UInt64?,
-        body: StoredBody,
-        isFillingIn: Bool = false
+        body: StoredBody
     ) throws {
         let prefix = end.appending(id, chain: chain)
         insertLog.bind(1, prefix.position)
@@ -400,13 +397,7 @@ final class ReplicaWriter {
             try insertLog.run()
             try LogBody(at: Int64(bitPattern: prefix.position), isWritable: true, db).write(file.bytes)
         }
-        if !isFillingIn {
-            saveVector.bind(1, Int64(id.origin.rawValue))
-            saveVector.bind(2, id.seq)
-            saveVector.bind(3, blob: chain.bytes)
-            try saveVector.run()
-            vector[id.origin] = (id.seq, chain)
-        }
+        try adopt(id, chain: chain)
         end = prefix
         logRows += UInt64(clamping: rows)
         if prefix.position % Self.logMarkInterval == 0 {
