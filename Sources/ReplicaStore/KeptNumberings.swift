@@ -81,15 +81,7 @@ extension ReplicaWriter {
     /// What stood in the hub's log, of each origin, up to where the last snapshot began.
     private func progress(at snapshot: LogPrefix) throws -> [ChangeSetID] {
         let position = Int64(clamping: snapshot.position)
-        var firstLater: [Origin: UInt64] = [:]
-        let later = try Row.fetchCursor(
-            db,
-            sql: "SELECT origin, min(seq) FROM log WHERE hubPosition > ? GROUP BY origin",
-            arguments: [position]
-        )
-        while let row = try later.next() {
-            if let origin = Origin(rawValue: row[0]) { firstLater[origin] = UInt64(clamping: row[1] as Int64) }
-        }
+        let firstLater = try firstLogged("hubPosition > ?", snapshot.position)
         return try vector.sorted { $0.key < $1.key }.compactMap { origin, last in
             var seq = firstLater[origin].map { $0 - 1 } ?? last.seq
             if origin == node.origin, firstLater[origin] == nil {

@@ -1,3 +1,4 @@
+import CRM
 import Causality
 import Foundation
 import GRDB
@@ -7,7 +8,7 @@ import SyncProtocol
 // or a head office that was switched off for a year, expires nobody.
 
 extension ReplicaWriter {
-    static let dayMilliseconds: UInt64 = 86_400_000
+    static let dayMilliseconds = UInt64(CivilTime.dayMilliseconds)
 
     /// The log is in a verified backup up to here; 0 when nobody knows of one.
     func safePosition() throws -> UInt64 { UInt64(clamping: try fact(.safePosition) ?? 0) }

@@ -160,15 +160,7 @@ extension ReplicaWriter {
 
     /// What of each origin is in the log up to a position. Looks only at what is after it.
     func progress(at position: UInt64) throws -> [SnapshotHead.Progress] {
-        var firstLater: [Origin: UInt64] = [:]
-        let later = try Row.fetchCursor(
-            db,
-            sql: "SELECT origin, min(seq) FROM log WHERE position > ? GROUP BY origin",
-            arguments: [Int64(clamping: position)]
-        )
-        while let row = try later.next() {
-            if let origin = Origin(rawValue: row[0]) { firstLater[origin] = UInt64(clamping: row[1] as Int64) }
-        }
+        let firstLater = try firstLogged("position > ?", position)
         return try vector.sorted { $0.key < $1.key }.compactMap { origin, last in
             let seq = firstLater[origin].map { $0 - 1 } ?? last.seq
             guard seq > 0 else { return nil }
@@ -178,6 +170,22 @@ extension ReplicaWriter {
             }
             return SnapshotHead.Progress(id: id, chain: chain)
         }
+    }
+
+    /// Of each origin, the first change set in a part of the log.
+    ///
+    /// - Parameter place: What is true of the part, with one argument: a position.
+    func firstLogged(_ place: String, _ position: UInt64) throws -> [Origin: UInt64] {
+        var first: [Origin: UInt64] = [:]
+        let rows = try Row.fetchCursor(
+            db,
+            sql: "SELECT origin, min(seq) FROM log WHERE \(place) GROUP BY origin",
+            arguments: [Int64(clamping: position)]
+        )
+        while let row = try rows.next() {
+            if let origin = Origin(rawValue: row[0]) { first[origin] = UInt64(clamping: row[1] as Int64) }
+        }
+        return first
     }
 
     /// Rows that a snapshot has, by table: the deleted ones are part of it.

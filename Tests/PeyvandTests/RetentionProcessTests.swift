@@ -10,17 +10,7 @@ struct RetentionProcessTests {
         for name in ["مریم", "زهرا"] { try await addCustomer(office.headOffice, name) }
         let branch = office.home.path + "/far"
         let invitation = try await office.invitation("far")
-        let joined = try await peyvand(
-            "init",
-            "--data",
-            branch,
-            "--role",
-            "branch",
-            "--join",
-            invitation,
-            "--without-load"
-        )
-        #expect(joined.code == 0, "\(joined.message)")
+        try await done(at: branch, "init --role branch --join \(invitation) --without-load")
         #expect(try await dump(branch).isEmpty)
 
         let file = office.home.path + "/rows"

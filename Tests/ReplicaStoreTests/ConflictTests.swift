@@ -423,10 +423,6 @@ struct ConflictTests {
         try converge(hub, branches)
         return (hub, branches[0], branches[1], branches[2], id)
     }
-
-    private func converge(_ hub: Office, _ branches: [Office]) throws {
-        for _ in 0..<2 { for branch in branches { try branch.sync(with: hub) } }
-    }
 }
 
 extension Office {

@@ -254,10 +254,6 @@ struct ExchangeTests {
         try converge(hub, [a, b])
         return (hub, a, b, id)
     }
-
-    private func converge(_ hub: Office, _ branches: [Office]) throws {
-        for _ in 0..<2 { for branch in branches { try branch.sync(with: hub) } }
-    }
 }
 
 /// Expects every replica to hold the same rows, graveyards, clocks and digests.
@@ -266,5 +262,19 @@ func expectEqual(_ offices: [Office], sourceLocation: SourceLocation = #_sourceL
     #expect(!first.contains { $0.hasSuffix("right false") }, sourceLocation: sourceLocation)
     for office in offices.dropFirst() {
         #expect(try office.state() == first, sourceLocation: sourceLocation)
+    }
+}
+
+/// Has each branch call head office, so often that everybody has everything.
+func converge(_ hub: Office, _ branches: [Office], rounds: Int = 2) throws {
+    for _ in 0..<rounds { for branch in branches { try branch.sync(with: hub) } }
+}
+
+/// All are equal, every branch knows it, and nothing waits to be sent.
+func expectDone(_ hub: Office, _ branches: [Office], sourceLocation: SourceLocation = #_sourceLocation) throws {
+    try expectEqual([hub] + branches, sourceLocation: sourceLocation)
+    for branch in branches {
+        #expect(try branch.isProvedEqual(to: hub), sourceLocation: sourceLocation)
+        #expect(try branch.replica.status().ahead.changeSets == 0, sourceLocation: sourceLocation)
     }
 }

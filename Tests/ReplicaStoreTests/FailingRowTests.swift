@@ -220,21 +220,12 @@ struct FailingRowTests {
 
     // MARK: -
 
-    /// A branch that has been away for longer than the log is kept, and a customer that it knows.
+    /// A branch for which the log is no longer kept, and a customer that it knows.
     private func longAway() throws -> (hub: Office, away: Office, other: Office, id: RowID) {
-        let hub = try SnapshotTests.busyHeadOffice()
-        let (away, other) = (try Office.branch("away", of: hub), try Office.branch("other", of: hub))
-        for _ in 0..<2 { for office in [away, other] { try office.sync(with: hub) } }
-        hub.replica.adopt { ($0.leaseDays, $0.historyDays) = (3, 1) }
-        let id = try #require(try hub.replica.read { try $0.rows(.customer, after: nil, limit: 1).first?.id })
-        for day in 0..<5 {
-            for office in [hub, away, other] { office.wallMilliseconds += 86_400_000 }
-            try hub.edit(id, ["note": .text("روز \(day)")])
-            try other.sync(with: hub)
-        }
-        try SnapshotTests.setSafe(hub)
-        try hub.replica.trimLog()
-        return (hub, away, other, id)
+        let offices = try SnapshotTests.longAway()
+        try SnapshotTests.setSafe(offices.hub)
+        try offices.hub.replica.trimLog()
+        return offices
     }
 }
 

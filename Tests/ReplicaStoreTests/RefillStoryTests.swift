@@ -20,20 +20,6 @@ struct RefillStoryTests {
         return (hub, branches, id)
     }
 
-    private func converge(_ hub: Office, _ branches: [Office], rounds: Int = 2) throws {
-        for _ in 0..<rounds { for branch in branches { try branch.sync(with: hub) } }
-    }
-
-    private func expectDone(_ hub: Office, _ branches: [Office], sourceLocation: SourceLocation = #_sourceLocation)
-        throws
-    {
-        try expectEqual([hub] + branches, sourceLocation: sourceLocation)
-        for branch in branches {
-            #expect(try branch.isProvedEqual(to: hub), sourceLocation: sourceLocation)
-            #expect(try branch.replica.status().ahead.changeSets == 0, sourceLocation: sourceLocation)
-        }
-    }
-
     /// Whether a hub takes the writer of one change set to have seen another.
     private func hasSeen(_ id: ChangeSetID, _ other: ChangeSetID, at hub: Office) throws -> Bool {
         let place = try position(other, at: hub)

@@ -134,16 +134,7 @@ struct SnapshotRefillTests {
         arguments: [true, false]
     )
     func handedInBelowTrimmedLog(isSafe: Bool) throws {
-        let hub = try SnapshotTests.busyHeadOffice()
-        let (away, other) = (try Office.branch("away", of: hub), try Office.branch("other", of: hub))
-        for _ in 0..<2 { for office in [away, other] { try office.sync(with: hub) } }
-        hub.replica.adopt { ($0.leaseDays, $0.historyDays) = (3, 1) }
-        let id = try #require(try hub.replica.read { try $0.rows(.customer, after: nil, limit: 1).first?.id })
-        for day in 0..<5 {
-            for office in [hub, away, other] { office.wallMilliseconds += 86_400_000 }
-            try hub.edit(id, ["note": .text("روز \(day)")])
-            try other.sync(with: hub)
-        }
+        let (hub, away, other, id) = try SnapshotTests.longAway()
         var backup = try hub.revived(isNoticed: true)
         try SnapshotTests.setSafe(hub)
         try other.edit(id, ["street": .text("یک")])
@@ -338,22 +329,6 @@ struct SnapshotRefillTests {
         try converge(hub, [restored, other], rounds: 3)
         #expect(restored.replica.node.origin != branch.replica.node.origin)
         try expectDone(hub, [restored, other])
-    }
-
-    // MARK: -
-
-    private func converge(_ hub: Office, _ branches: [Office], rounds: Int = 2) throws {
-        for _ in 0..<rounds { for branch in branches { try branch.sync(with: hub) } }
-    }
-
-    private func expectDone(_ hub: Office, _ branches: [Office], sourceLocation: SourceLocation = #_sourceLocation)
-        throws
-    {
-        try expectEqual([hub] + branches, sourceLocation: sourceLocation)
-        for branch in branches {
-            #expect(try branch.isProvedEqual(to: hub), sourceLocation: sourceLocation)
-            #expect(try branch.replica.status().ahead.changeSets == 0, sourceLocation: sourceLocation)
-        }
     }
 }
 

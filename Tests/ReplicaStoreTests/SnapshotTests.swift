@@ -242,6 +242,21 @@ struct SnapshotTests {
 
     // MARK: -
 
+    /// A branch that has been away for longer than its lease, another one, and a customer that both know.
+    static func longAway() throws -> (hub: Office, away: Office, other: Office, id: RowID) {
+        let hub = try busyHeadOffice()
+        let (away, other) = (try Office.branch("away", of: hub), try Office.branch("other", of: hub))
+        for _ in 0..<2 { for office in [away, other] { try office.sync(with: hub) } }
+        hub.replica.adopt { ($0.leaseDays, $0.historyDays) = (3, 1) }
+        let id = try #require(try hub.replica.read { try $0.rows(.customer, after: nil, limit: 1).first?.id })
+        for day in 0..<5 {
+            for office in [hub, away, other] { office.wallMilliseconds += 86_400_000 }
+            try hub.edit(id, ["note": .text("روز \(day)")])
+            try other.sync(with: hub)
+        }
+        return (hub, away, other, id)
+    }
+
     /// A head office with a history that is longer than its rows, and small limits.
     static func busyHeadOffice() throws -> Office {
         let hub = try Office.headOffice()

@@ -423,10 +423,6 @@ struct TimeTests {
         return (hub, a, b, id)
     }
 
-    private func converge(_ hub: Office, _ branches: [Office]) throws {
-        for _ in 0..<2 { for branch in branches { try branch.sync(with: hub) } }
-    }
-
     /// The times, in milliseconds, of everything that an office has written, as another one's log has them.
     private func times(of office: Office, at other: Office) throws -> [UInt64] {
         try other.replica.read { try $0.log(after: 0, limit: 1000) }

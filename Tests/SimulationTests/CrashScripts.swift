@@ -287,13 +287,7 @@ extension CrashScript {
             stage.mayRewriteLog = true
         },
         play: { stage in
-            let now = stage.clock.milliseconds
-            _ = try Replica.restore(
-                stage.hub.disk.directory + "/backup.db",
-                to: stage.hub.directory,
-                replacing: true,
-                older: true
-            ) { now }
+            try stage.restoreHub()
             try stage.hub.open()
             try stage.sync()
         },
@@ -301,13 +295,7 @@ extension CrashScript {
         recover: { stage in
             if !stage.hub.exists {
                 // Between two names: the command is given again.
-                let now = stage.clock.milliseconds
-                _ = try Replica.restore(
-                    stage.hub.disk.directory + "/backup.db",
-                    to: stage.hub.directory,
-                    replacing: true,
-                    older: true
-                ) { now }
+                try stage.restoreHub()
             }
             try stage.hub.open()
             return []
@@ -360,4 +348,17 @@ extension CrashScript {
         },
         play: { try $0.sync() }
     )
+}
+
+extension Stage {
+    /// Puts head office back to the backup that it has made.
+    fileprivate func restoreHub() throws {
+        let now = clock.milliseconds
+        _ = try Replica.restore(
+            hub.disk.directory + "/backup.db",
+            to: hub.directory,
+            replacing: true,
+            older: true
+        ) { now }
+    }
 }

@@ -13,17 +13,8 @@ struct BackupCommand: SessionCommand {
     @Argument(help: "The file to make.") var file: String
 
     func run(_ session: CommandSession) async throws {
-        var line = ProgressLine.onStandardError(
-            session.words.backingUp,
-            isPersian: session.output.language == .fa
-        )
         let path = URL(filePath: file).standardizedFileURL.path
-        defer { line.finish() }
-        Interruption.watch()
-        let backup = try await session.connection.perform(MakeBackup(file: path)) {
-            try Interruption.check()
-            line.update(count: $0.count, total: $0.total)
-        }
+        let backup = try await session.askLong(MakeBackup(file: path), session.words.backingUp)
         try session.output.result(backup, text: session.words.backedUp(backup))
     }
 }

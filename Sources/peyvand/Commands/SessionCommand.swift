@@ -53,6 +53,17 @@ struct CommandSession: Sendable {
         try await connection.perform(request)
     }
 
+    /// Asks for something that takes long: shows how far it is, and stops between two steps when the person wants it.
+    func askLong<Request: NodeRequest>(_ request: Request, _ label: String) async throws -> Request.Reply {
+        var line = ProgressLine.onStandardError(label, isPersian: output.language == .fa)
+        defer { line.finish() }
+        Interruption.watch()
+        return try await connection.perform(request) {
+            try Interruption.check()
+            line.update(count: $0.count, total: $0.total)
+        }
+    }
+
     /// Prints what came of writing a row, and what the person should look at again.
     func report(_ written: WrittenRow, _ noun: Noun, text: (Noun, String) -> String) throws {
         try output.result(WrittenDocument(written), text: text(noun, written.id))

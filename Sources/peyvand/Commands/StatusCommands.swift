@@ -57,63 +57,44 @@ struct NodeCommand: AsyncParsableCommand {
         defaultSubcommand: List.self
     )
 
-    struct Show: AsyncParsableCommand {
+    struct Show: SessionCommand {
         static let configuration = CommandConfiguration(abstract: "Head office: one node.")
 
-        @Argument(help: "What the node is called.")
-        var name: String
+        @Argument(help: "What the node is called.") var name: String
+        @OptionGroup var node: NodeOptions
 
-        @OptionGroup var options: NodeOptions
-
-        func run() async throws {
-            let settings = try options.settings()
-            let output = try options.output(settings)
-            let node = try await NodeConnection.open(settings, language: output.language)
-            let shown = try await node.perform(ShowNode(node: name))
-            try node.close()
-            try output.result(shown, text: output.words.node(shown, output.style))
+        func run(_ session: CommandSession) async throws {
+            let shown = try await session.ask(ShowNode(node: name))
+            try session.output.result(shown, text: session.words.node(shown, session.output.style))
         }
     }
 
-    struct Retire: AsyncParsableCommand {
+    struct Retire: SessionCommand {
         static let configuration = CommandConfiguration(
             abstract: "Head office: a node takes part no more; nothing is kept for it, and it is refused."
         )
 
-        @Argument(help: "What the node is called.")
-        var name: String
+        @Argument(help: "What the node is called.") var name: String
+        @OptionGroup var node: NodeOptions
 
-        @OptionGroup var options: NodeOptions
-
-        func run() async throws {
-            let settings = try options.settings()
-            let output = try options.output(settings)
-            let node = try await NodeConnection.open(settings, language: output.language)
-            let reply = try await node.perform(RetireNode(node: name))
-            try node.close()
-            try output.result(reply, text: output.words.retired(reply))
+        func run(_ session: CommandSession) async throws {
+            let reply = try await session.ask(RetireNode(node: name))
+            try session.output.result(reply, text: session.words.retired(reply))
         }
     }
 
-    struct List: AsyncParsableCommand {
+    struct List: SessionCommand {
         static let configuration = CommandConfiguration(abstract: "Head office: all nodes that were enrolled.")
 
         struct Document: Encodable {
             let nodes: [PrintedFleetNode]
         }
 
-        @OptionGroup var options: NodeOptions
+        @OptionGroup var node: NodeOptions
 
-        func run() async throws {
-            let settings = try options.settings()
-            let output = try options.output(settings)
-            let node = try await NodeConnection.open(settings, language: output.language)
-            let fleet = try await node.perform(ShowFleet(withRetired: true))
-            try node.close()
-            try output.result(
-                Document(nodes: fleet),
-                text: output.words.nodes(fleet, output.style)
-            )
+        func run(_ session: CommandSession) async throws {
+            let fleet = try await session.ask(ShowFleet(withRetired: true))
+            try session.output.result(Document(nodes: fleet), text: session.words.nodes(fleet, session.output.style))
         }
     }
 }

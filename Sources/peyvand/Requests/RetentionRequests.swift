@@ -33,7 +33,7 @@ extension Settings {
 }
 
 extension HealthReason {
-    private static let dayMilliseconds: UInt64 = 86_400_000
+    private static let dayMilliseconds = UInt64(CivilTime.dayMilliseconds)
     /// So long before the end of a lease it is said.
     private static let leaseWarningDays: UInt64 = 14
     /// With so many change sets in no backup it is said, or when the first is a day old.
@@ -146,7 +146,9 @@ extension PrintedStatus.Lease {
     /// The lease of a node as head office counts it, if head office is used every day.
     init?(of node: RegisteredNodeState, now: UInt64) {
         guard node.retiredAt == nil, let days = node.leaseDaysLeft,
-            let expires = CivilTime.rfc3339(ofMilliseconds: Int64(clamping: now + days * 86_400_000))
+            let expires = CivilTime.rfc3339(
+                ofMilliseconds: Int64(clamping: now) + Int64(clamping: days) * CivilTime.dayMilliseconds
+            )
         else { return nil }
         self.init(expires: expires)
     }
