@@ -4,6 +4,19 @@ import Testing
 
 @Suite("The real program with a clock that is wrong", .serialized, .timeLimit(.minutes(10)))
 struct ClockProcessTests {
+    @Test("A branch whose clock is decades ahead was told that its lease had ended, right after it had synchronised")
+    func decadesAhead() async throws {
+        let office = try await ProcessOffice.open()
+        let clock = ["PEYVAND_CLOCK_OFFSET": "\(30 * 365 * 86_400)"]
+        let branch = office.home.path + "/ahead"
+        let invitation = try await office.invitation("ahead")
+        try await done(at: branch, "init --role branch --join \(invitation)", environment: clock)
+        let status = try await peyvand(at: branch, "status --json", environment: clock)
+        #expect(try status.code == 1 && status.reasons == ["clockSkew"])
+        // Set right, it is told the same until it calls again.
+        #expect(try await peyvand(at: branch, "status --json").reasons == ["clockSkew"])
+    }
+
     @Test("A branch a day ahead, or back, synchronises, loses to later edits, and shows how wrong it is")
     func wrongByADay() async throws {
         let office = try await ProcessOffice.open()

@@ -125,13 +125,19 @@ struct ShowStatus: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedStatus {
         let status = try node.replica.status()
         let retention = try node.replica.retentionStatus()
+        // A lease is told in head office's time. This clock may have been set right since it was measured, so the
+        // earlier of the two counts: a wrong clock ends no lease.
+        func atHeadOffice(_ milliseconds: UInt64) -> UInt64 {
+            UInt64(clamping: Int64(clamping: milliseconds) - (status.skewMilliseconds ?? 0))
+        }
+        let now = node.wallClock()
         let reasons =
             HealthReason.all(of: status)
             + HealthReason.retention(
                 retention,
                 role: status.node.role,
-                lastContact: status.lastContact,
-                now: node.wallClock()
+                lastContact: status.lastContact.map(atHeadOffice),
+                now: min(now, atHeadOffice(now))
             )
         return PrintedStatus(
             node: PrintedStatus.Node(
