@@ -76,9 +76,21 @@ let package = Package(
         ),
         .target(
             name: "SimulationKit",
-            dependencies: ["CCrashDisk", "TestKit"],
+            dependencies: [
+                "CCrashDisk", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             path: "Tests/SimulationKit",
             exclude: ["CCrashDisk"]
+        ),
+        .executableTarget(
+            name: "peyvand-sim",
+            dependencies: [
+                "SimulationKit",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Rainbow", package: "Rainbow"),
+            ],
+            path: "Tests/peyvand-sim"
         ),
         .testTarget(
             name: "SimulationTests",
@@ -97,7 +109,7 @@ let package = Package(
         .testTarget(
             name: "ReplicaStoreTests",
             dependencies: [
-                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "SimulationKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]

@@ -18,7 +18,7 @@ package struct SessionReport: Sendable {
 /// Performs the actions of one ``SyncSession`` on one connection.
 ///
 /// Whoever learns something (the reader, a store thread, a timer) calls ``handle(_:)``, which never blocks.
-/// What is to be done goes to three queues, each emptied by one task: messages for the line, reads, and all
+/// What is to be done goes to three queues, each emptied by one task: messages for the line, what fetches them, and all
 /// other questions to the store. The session's own rules bound the queues of the store; the line's queue is
 /// bounded here.
 final class SessionDriver: Sendable {
@@ -43,7 +43,7 @@ final class SessionDriver: Sendable {
     /// Called when the session begins to stream. Must not call back.
     private let onWelcome: @Sendable () -> Void
     private let outbound = AsyncStream.makeStream(of: SyncMessage.self)
-    private let reads = AsyncStream.makeStream(of: SyncSession.Action.self)
+    private let fetches = AsyncStream.makeStream(of: SyncSession.Action.self)
     private let questions = AsyncStream.makeStream(of: SyncSession.Action.self)
     /// Opens when the store has nothing more to do for this session.
     let storeIsIdle = Latch()
@@ -113,7 +113,7 @@ final class SessionDriver: Sendable {
             state.outboundCount += 1
             outbound.continuation.yield(message)
         case .readBatch, .readPart:
-            reads.continuation.yield(action)
+            fetches.continuation.yield(action)
         case .readFacts, .adoptWelcome, .takeAnswer, .consult, .answer, .decideJoin, .decideWelcome, .apply,
             .openSpool, .spool, .readRoot, .record:
             questions.continuation.yield(action)
@@ -129,7 +129,7 @@ final class SessionDriver: Sendable {
             for timer in SyncSession.Timer.allCases { state.timers[timer]?.cancel() }
             state.timers = [:]
             outbound.continuation.finish()
-            reads.continuation.finish()
+            fetches.continuation.finish()
             questions.continuation.finish()
             // Counted from here, because a peer that does not read may hold up the last words, too.
             let line = channel.channel
@@ -154,7 +154,7 @@ extension SessionDriver {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask { await self.receive(inbound) }
                     group.addTask { await self.transmit(outbound) }
-                    group.addTask { await self.answerReads() }
+                    group.addTask { await self.answerFetches() }
                     group.addTask { await self.answerQuestions() }
                 }
             }
@@ -215,29 +215,19 @@ extension SessionDriver {
         writer.finish()
     }
 
-    private func answerReads() async {
-        for await read in reads.stream {
-            let store = store
-            switch read {
-            case .readPart(let request):
-                handle(
-                    .partRead(
-                        await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.readPart(request) }
-                    )
-                )
-            case .readBatch(let request):
-                handle(
-                    .batchRead(await StoreThreads.reads.run { () throws(SyncStoreFailure) in try store.read(request) })
-                )
-            default:
-                preconditionFailure("Not a read")
-            }
-        }
+    private func answerFetches() async {
+        for await fetch in fetches.stream { await perform(fetch) }
         storeWorkerEnded()
     }
 
     private func answerQuestions() async {
-        for await question in questions.stream { await answer(question) }
+        for await question in questions.stream {
+            if case .decideWelcome(let hello, _) = question {
+                await decideWelcome(question, of: hello.node)
+            } else {
+                await perform(question)
+            }
+        }
         storeWorkerEnded()
     }
 
@@ -249,123 +239,28 @@ extension SessionDriver {
         if left == 0 { storeIsIdle.open() }
     }
 
-    private func answer(_ question: SyncSession.Action) async {
+    /// Lets the store do something, and tells the session what came of it.
+    private func perform(_ action: SyncSession.Action) async {
+        if let event = await outcome(of: action) { handle(event) }
+    }
+
+    private func outcome(of action: SyncSession.Action) async -> SyncSession.Event? {
         let store = store
-        switch question {
-        case .readFacts:
-            handle(
-                .factsRead(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in try store.childFacts() }
-                )
-            )
-        case .adoptWelcome(let welcome, let clock):
-            handle(
-                .welcomeAdopted(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.adoptWelcome(welcome, clock: clock)
-                    }
-                )
-            )
-        case .takeAnswer(let answer, let question):
-            handle(
-                .stepDecided(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.take(answer, to: question)
-                    }
-                )
-            )
-        case .consult(let occasion):
-            handle(
-                .stepDecided(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.consult(on: occasion)
-                    }
-                )
-            )
-        case .answer(let question, let peer):
-            handle(
-                .answered(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.answer(question, from: peer)
-                    }
-                )
-            )
-        case .decideJoin(let join):
-            handle(
-                .joinDecided(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.decideJoin(join)
-                    }
-                )
-            )
-        case .decideWelcome(let hello, let receivedAt):
-            await decideWelcome(hello, receivedAtMilliseconds: receivedAt)
-        case .apply(let batches, let peer):
-            handle(
-                .applied(
-                    await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                        try store.apply(batches, from: peer)
-                    }
-                )
-            )
-        case .openSpool(let body, let peer):
-            handle(
-                .spooled(
-                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
-                        try store.openSpool(for: body, from: peer)
-                    }
-                )
-            )
-        case .spool(let bytes, let offset, let body, let peer):
-            handle(
-                .spooled(
-                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
-                        try store.spool(bytes, at: offset, of: body, from: peer)
-                    }
-                )
-            )
-        case .readRoot(let prefix, let child):
-            handle(
-                .rootRead(
-                    await StoreThreads.reads.run { () throws(SyncStoreFailure) in
-                        try store.currentRoot(at: prefix, child: child)
-                    }
-                )
-            )
-        case .record(let fact, let peer):
-            let result = await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                try store.record(fact, of: peer)
-            }
-            if case .failure(let failure) = result {
-                logger.warning("A fact about a peer was not noted", metadata: ["reason": "\(failure)"])
-            }
-        case .send, .readBatch, .readPart, .startTimer, .joined, .close:
-            preconditionFailure("Not a question to the store")
+        let threads = action.isRead ? StoreThreads.reads : StoreThreads.writes
+        switch await threads.run({ () throws(SyncStoreFailure) in try store.perform(action) }) {
+        case .success(let event):
+            return event
+        case .failure(let failure):
+            logger.warning("A fact about a peer was not noted", metadata: ["reason": "\(failure)"])
+            return nil
         }
     }
 
-    private func decideWelcome(_ hello: Hello, receivedAtMilliseconds: UInt64) async {
-        let store = store
-        let decide = { () async -> Result<Welcome, SyncStoreFailure> in
-            await StoreThreads.writes.run { () throws(SyncStoreFailure) in
-                try store.decideWelcome(hello, receivedAtMilliseconds: receivedAtMilliseconds)
-            }
-        }
-        var result = await decide()
+    private func decideWelcome(_ question: SyncSession.Action, of node: UniqueID) async {
+        var event = await outcome(of: question)
         // What an older session of the node was applying may have moved what this one is told.
-        if case .success = result, await claim(self, hello.node) { result = await decide() }
-        handle(.welcomeDecided(result))
-    }
-}
-
-extension SyncStore {
-    fileprivate func read(_ request: ReadRequest) throws(SyncStoreFailure) -> OutgoingBatch {
-        switch request {
-        case .own(let seq, let bytesMax, let entriesMax):
-            try readOwn(afterSeq: seq, bytesMax: bytesMax, entriesMax: entriesMax)
-        case .log(let position, let reader, let bytesMax, let entriesMax):
-            try readLog(afterPosition: position, for: reader, bytesMax: bytesMax, entriesMax: entriesMax)
-        }
+        if case .welcomeDecided(.success)? = event, await claim(self, node) { event = await outcome(of: question) }
+        if let event { handle(event) }
     }
 }
 

@@ -1,6 +1,7 @@
 import CRM
 import Causality
 import ReplicaStore
+import SimulationKit
 import SyncProtocol
 import TestKit
 import Testing
@@ -137,7 +138,7 @@ struct MatrixTests {
         for index in cells.indices where cells[index].timing == .secondSaw {
             try expectSecondWon(cells[index], index, at: hub, oracle)
         }
-        #expect(try Set(hub.conflicts()) == ConflictOracle(hub).open)
+        #expect(try Set(hub.conflicts()) == hub.conflictOracle().open)
         try expectEqual(offices)
     }
 

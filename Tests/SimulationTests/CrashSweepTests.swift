@@ -65,3 +65,7 @@ struct CrashSweepTests {
         #expect(places > 0)
     }
 }
+
+extension CrashScript: CustomTestStringConvertible {
+    package var testDescription: String { name }
+}

@@ -79,10 +79,6 @@ package struct Conversation {
     }
 
     private mutating func perform(_ action: SyncSession.Action, of index: Int) -> SyncFailure?? {
-        let store = sides[index].store
-        func result<Value>(_ body: () throws(SyncStoreFailure) -> Value) -> Result<Value, SyncStoreFailure> {
-            do throws(SyncStoreFailure) { return .success(try body()) } catch { return .failure(error) }
-        }
         var event: SyncSession.Event?
         switch action {
         case .send(let message):
@@ -92,67 +88,12 @@ package struct Conversation {
                 bytes += frame.header.count + frame.payload.count
             }
             sides[1 - index].inbox.append(framed)
-        case .readFacts:
-            event = .factsRead(result { () throws(SyncStoreFailure) in try store.childFacts() })
-        case .adoptWelcome(let welcome, let clock):
-            event = .welcomeAdopted(
-                result { () throws(SyncStoreFailure) in
-                    try store.adoptWelcome(welcome, clock: clock)
-                }
-            )
-        case .takeAnswer(let answer, let question):
-            event = .stepDecided(
-                result { () throws(SyncStoreFailure) in try store.take(answer, to: question) }
-            )
-        case .consult(let occasion):
-            event = .stepDecided(result { () throws(SyncStoreFailure) in try store.consult(on: occasion) })
-        case .answer(let question, let peer):
-            event = .answered(
-                result { () throws(SyncStoreFailure) in try store.answer(question, from: peer) }
-            )
-        case .decideWelcome(let hello, let time):
-            event = .welcomeDecided(
-                result { () throws(SyncStoreFailure) in
-                    try store.decideWelcome(hello, receivedAtMilliseconds: time)
-                }
-            )
-        case .readBatch(.own(let seq, let bytes, let entries)):
-            event = .batchRead(
-                result { () throws(SyncStoreFailure) in
-                    try store.readOwn(afterSeq: seq, bytesMax: bytes, entriesMax: entries)
-                }
-            )
-        case .readBatch(.log(let position, let reader, let bytes, let entries)):
-            event = .batchRead(
-                result { () throws(SyncStoreFailure) in
-                    try store.readLog(
-                        afterPosition: position,
-                        for: reader,
-                        bytesMax: bytes,
-                        entriesMax: entries
-                    )
-                }
-            )
-        case .readPart(let request):
-            event = .partRead(result { () throws(SyncStoreFailure) in try store.readPart(request) })
-        case .openSpool(let body, let peer):
-            event = .spooled(result { () throws(SyncStoreFailure) in try store.openSpool(for: body, from: peer) })
-        case .spool(let bytes, let offset, let body, let peer):
-            event = .spooled(
-                result { () throws(SyncStoreFailure) in try store.spool(bytes, at: offset, of: body, from: peer) }
-            )
-        case .apply(let batches, let peer):
-            event = .applied(result { () throws(SyncStoreFailure) in try store.apply(batches, from: peer) })
-        case .readRoot(let prefix, let child):
-            event = .rootRead(
-                result { () throws(SyncStoreFailure) in try store.currentRoot(at: prefix, child: child) }
-            )
-        case .record(let fact, let peer):
-            try? store.record(fact, of: peer)
         case .close(let failure):
             return .some(failure)
         case .startTimer, .decideJoin, .joined:
             break
+        default:
+            event = try? sides[index].store.perform(action)
         }
         if let event { sides[index].todo += sides[index].session.handle(event) }
         return nil

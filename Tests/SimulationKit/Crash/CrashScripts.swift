@@ -2,16 +2,14 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-import SimulationKit
 import SyncProtocol
 import TestKit
-import Testing
 
 @testable import ReplicaStore
 
 /// Something that a node does, during which its disk goes wrong at every point in turn.
-struct CrashScript: Sendable, CustomTestStringConvertible {
-    let name: String
+package struct CrashScript: Sendable {
+    package let name: String
     /// Whose disk goes wrong.
     var isHubTheVictim = false
     /// Makes both nodes; they are closed afterwards.
@@ -25,20 +23,18 @@ struct CrashScript: Sendable, CustomTestStringConvertible {
     /// Whether there are two nodes that meet afterwards.
     var hasPeer = true
 
-    var testDescription: String { name }
-
     func victim(of stage: Stage) -> CrashNode { isHubTheVictim ? stage.hub : stage.branch }
     func peer(of stage: Stage) -> CrashNode { isHubTheVictim ? stage.branch : stage.hub }
 }
 
 extension CrashScript {
-    static let all: [CrashScript] = [
+    package static let all: [CrashScript] = [
         create, writes, largeWrite, otherProgram, sessionAtBranch, sessionAtHub, parkedAtHub, trim, upgrade, eraseAtHub,
         eraseAtBranch, newLife, backup, restore, firstLoad, refill,
     ]
 
     /// Those that `PEYVAND_CRASH_ONLY` names, by a part of their names; all without it.
-    static let chosen: [CrashScript] = {
+    package static let chosen: [CrashScript] = {
         guard let part = ProcessInfo.processInfo.environment["PEYVAND_CRASH_ONLY"] else { return all }
         return all.filter { $0.name.contains(part) }
     }()
@@ -189,6 +185,7 @@ extension CrashScript {
             for (node, name) in [(stage.hub, "hq"), (stage.branch, "isfahan")] {
                 try FileManager.default.createDirectory(atPath: node.directory, withIntermediateDirectories: true)
                 let fixture = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+                    .deletingLastPathComponent()
                     .appendingPathComponent("Fixtures/format-1/\(name).db.zst")
                 let frame = [UInt8](try Data(contentsOf: fixture))
                 let bytes = try frame.withUnsafeBytes { try ZstdDecompressor().decompress($0, sizeMax: 1 << 24) }

@@ -2,7 +2,6 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-import SimulationKit
 import SyncProtocol
 import Synchronization
 import TestKit
@@ -341,65 +340,11 @@ final class Stage {
     /// promised log that is not there.
     func problems(of node: CrashNode) throws -> [String] {
         let replica = try node.replica
-        var found = try replica.verify { _, _ in }.filter { !$0.isRight }.map { "\($0.name) has wrong sums" }
+        var found = try replica.problems(isRewritten: mayRewriteLog)
         try replica.read { reader in
-            let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
-            if check != ["ok"] { found += check }
-            found += try Self.logProblems(reader.db, isRewritten: mayRewriteLog)
             found += try broken(acknowledged, at: node, reader.db)
             if let end = promisedEnd(of: node) { found += try Self.missing(end, reader.db) }
         }
-        return found
-    }
-
-    private static func logProblems(_ db: Database, isRewritten: Bool) throws -> [String] {
-        var found: [String] = []
-        var prefix = LogPrefix.empty
-        var last: [Int64: (seq: Int64, chain: Data)] = [:]
-        let decompressor = ZstdDecompressor()
-        for row in try Row.fetchAll(db, sql: "SELECT position, origin, seq, chain, digest, body FROM log ORDER BY 1") {
-            let (origin, seq, chain) = (row[1] as Int64, row[2] as Int64, row[3] as Data)
-            guard let number = Origin(rawValue: UInt32(origin)), let value = ChangeChain(bytes: [UInt8](chain)) else {
-                found.append("position \(row[0] as Int64) names no origin or chain")
-                continue
-            }
-            prefix = prefix.appending(ChangeSetID(origin: number, seq: UInt64(seq)), chain: value)
-            if prefix != LogPrefix(stored: row[0], row[4]) { found.append("the digest at \(row[0] as Int64) is wrong") }
-            if let before = last[origin], seq != before.seq + 1 { found.append("\(origin) has a gap before \(seq)") }
-            if let body = row[5] as Data?, let stored = StoredContent([UInt8](body)), stored.redaction == nil,
-                let before = seq == 1 ? .empty : last[origin].flatMap({ ChangeChain(bytes: [UInt8]($0.chain)) })
-            {
-                let content = try stored.content(decompressor)
-                if content.withUnsafeBytes({ before.appending(content: $0) }) != value {
-                    found.append("the chain of \(origin)/\(seq) is wrong")
-                }
-            }
-            last[origin] = (seq, chain)
-        }
-        for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
-            guard let known = last.removeValue(forKey: row[0]) else { continue }
-            if known.seq > row[1] as Int64 || (known.seq == row[1] as Int64 && known.chain != row[2] as Data) {
-                found.append("the vector says \(row[0] as Int64)/\(row[1] as Int64), the log \(known.seq)")
-            }
-        }
-        if !last.isEmpty { found.append("the vector does not know \(last.keys.sorted())") }
-        let cursor = try Row.fetchOne(
-            db,
-            sql: """
-                SELECT cursorPosition, (SELECT hubDigest = cursorDigest FROM log WHERE hubPosition = cursorPosition)
-                FROM localState
-                """
-        )
-        // What arrived, how far that is, and the clock that has seen it are written together.
-        let isBehind = try Bool.fetchOne(
-            db,
-            sql: """
-                SELECT cursorPosition < coalesce((SELECT max(hubPosition) FROM log), 0)
-                    OR clock < coalesce((SELECT max(time) FROM log), 0) FROM localState
-                """
-        )
-        if isBehind == true, !isRewritten { found.append("the cursor or the clock is behind the log") }
-        if let cursor, (cursor[1] as Bool?) == false { found.append("the cursor \(cursor[0] as Int64) is another's") }
         return found
     }
 
@@ -431,22 +376,5 @@ extension ReplicaReader {
         try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1").map {
             LogPrefix(stored: $0[0], $0[1])
         }
-    }
-}
-
-extension Replica {
-    /// Everything that converges: rows, graveyards and clocks.
-    fileprivate func everything() throws -> [String] {
-        var lines: [String] = []
-        try read { reader in
-            for table in Schema.current.tables {
-                for place in [table.name, table.graveyard] {
-                    for row in try Row.fetchAll(reader.db, sql: "SELECT * FROM \(place) ORDER BY id") {
-                        lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
-                    }
-                }
-            }
-        }
-        return lines
     }
 }

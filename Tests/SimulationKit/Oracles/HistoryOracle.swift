@@ -2,14 +2,12 @@ import CRM
 import Causality
 import SyncProtocol
 
-@testable import ReplicaStore
-
 /// Says by definition what the rows must be, from nothing but the set of change sets that head office holds.
 ///
 /// Knows no order of arrival, no clock of a row and no graveyard: of every field the write with the greatest
 /// stamp holds, and a row lives if its newest write is not a delete; one that anybody erased is nowhere. Written apart from the merge, for which it
 /// is the measure; shares only the form of change sets with it.
-struct HistoryOracle {
+package struct HistoryOracle {
     private struct Write {
         let stamp: Stamp
         let operation: RowOperation
@@ -24,13 +22,20 @@ struct HistoryOracle {
     private var writes: [RowKey: [Write]] = [:]
 
     /// What a row must be.
-    struct Expectation: Equatable {
-        var isAlive: Bool
+    package struct Expectation: Equatable {
+        package var isAlive: Bool
         /// By column number; what nobody wrote, or wrote as null, is left out.
-        var values: [Int: FieldValue]
+        package var values: [Int: FieldValue]
+
+        package init(isAlive: Bool, values: [Int: FieldValue]) {
+            self.isAlive = isAlive
+            self.values = values
+        }
     }
 
-    mutating func add(_ changeSet: ChangeSet, time: HybridTimestamp) {
+    package init() {}
+
+    package mutating func add(_ changeSet: ChangeSet, time: HybridTimestamp) {
         let stamp = Stamp(time: time, origin: changeSet.header.id.origin)
         for table in changeSet.tables {
             for row in table.rows {
@@ -43,7 +48,7 @@ struct HistoryOracle {
     }
 
     /// Nil when no change set names the row, or one erases it.
-    func expectation(of id: RowID, in table: TableDescription) -> Expectation? {
+    package func expectation(of id: RowID, in table: TableDescription) -> Expectation? {
         guard let writes = writes[RowKey(table: table.number, id: id)],
             let newest = writes.max(by: { $0.stamp < $1.stamp }),
             !writes.contains(where: { $0.operation == .erase })
@@ -58,37 +63,7 @@ struct HistoryOracle {
     }
 
     /// The rows of a table that any change set names, ascending.
-    func identifiers(of table: TableDescription) -> [RowID] {
+    package func identifiers(of table: TableDescription) -> [RowID] {
         writes.keys.filter { $0.table == table.number }.map(\.id).sorted()
-    }
-}
-
-extension Office {
-    /// An oracle of everything in this office's log.
-    func oracle() throws -> HistoryOracle {
-        try replica.read { reader in
-            var oracle = HistoryOracle()
-            for entry in try reader.log(after: 0, limit: .max) {
-                if let content = try reader.logEntry(at: entry.position)?.content {
-                    oracle.add(content, time: entry.time)
-                }
-            }
-            return oracle
-        }
-    }
-
-    /// What a row is here, in the words of the oracle.
-    func present(_ id: RowID, in table: TableDescription) throws -> HistoryOracle.Expectation? {
-        try replica.read { reader in
-            func expectation(_ row: StoredRow, isAlive: Bool) -> HistoryOracle.Expectation {
-                var values: [Int: FieldValue] = [:]
-                for column in 1..<table.columns.count where !row.values[column].isNull {
-                    values[column] = row.values[column]
-                }
-                return HistoryOracle.Expectation(isAlive: isAlive, values: values)
-            }
-            if let row = try reader.row(table, id: id) { return expectation(row, isAlive: true) }
-            return try reader.deletedRow(table, id: id).map { expectation($0, isAlive: false) }
-        }
     }
 }

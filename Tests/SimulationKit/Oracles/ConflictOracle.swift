@@ -1,11 +1,10 @@
 import CRM
 import Causality
-import ReplicaStore
 import SyncProtocol
 
 /// Says what must be open, by definition, from the whole log of head office: no clocks, no memory, no order but
 /// that of the log.
-struct ConflictOracle {
+package struct ConflictOracle {
     /// What one change set did to one row.
     private struct Write {
         let id: ChangeSetID
@@ -30,31 +29,28 @@ struct ConflictOracle {
     private var writesOfRow: [RowID: [Write]] = [:]
     private let table = TableDescription.customer
 
-    /// Reads the log of head office.
-    init(_ hub: Office) throws {
-        let sets = try hub.replica.read { reader in
-            try reader.log(after: 0, limit: .max).map { try reader.logEntry(at: $0.position) }
-        }
-        for case (let entry, let content?)? in sets {
-            let seen = content.header.context.hubs.map(\.position).max() ?? 0
-            for changes in content.tables where changes.number == table.number {
-                for change in changes.rows {
-                    writesOfRow[change.id, default: []].append(
-                        Write(
-                            id: entry.id,
-                            position: entry.position,
-                            stamp: Stamp(time: entry.time, origin: entry.id.origin),
-                            seenUpTo: seen,
-                            change: change
-                        )
+    package init() {}
+
+    /// Takes the next change set of head office's log.
+    package mutating func add(_ content: ChangeSet, _ id: ChangeSetID, position: UInt64, time: HybridTimestamp) {
+        let seen = content.header.context.hubs.map(\.position).max() ?? 0
+        for changes in content.tables where changes.number == table.number {
+            for change in changes.rows {
+                writesOfRow[change.id, default: []].append(
+                    Write(
+                        id: id,
+                        position: position,
+                        stamp: Stamp(time: time, origin: id.origin),
+                        seenUpTo: seen,
+                        change: change
                     )
-                }
+                )
             }
         }
     }
 
     /// One line for each losing write that nobody has answered.
-    var open: Set<String> {
+    package var open: Set<String> {
         var lines: Set<String> = []
         for (row, writes) in writesOfRow where !writes.contains(where: { $0.change.operation == .erase }) {
             let last = writes.max { $0.stamp < $1.stamp }!
@@ -104,28 +100,5 @@ struct ConflictOracle {
 
     private func names(_ columns: some Sequence<Int>) -> String {
         columns.sorted().map { table.columns[$0].name }.joined(separator: " ")
-    }
-}
-
-extension Office {
-    /// The entries of the list, in the words of the oracle.
-    func conflicts(_ resolution: ConflictResolution = .open) throws -> [String] {
-        try entries(resolution).map { entry in
-            let row = RowID(rawValue: entry.integer("ofRow"))!
-            let names = entry.conflictColumnNames
-            if entry["kept"].isNull { return "\(row) under deletion \(entry.changeSet("kept")!) \(names)" }
-            if entry["lost"].isNull { return "\(row) deletion \(entry.changeSet("lost")!) \(names)" }
-            return "\(row) edit \(entry.changeSet("lost")!) \(names)"
-        }.sorted()
-    }
-
-    func entries(_ resolution: ConflictResolution = .open) throws -> [StoredRow] {
-        try replica.read { try $0.rows(.conflict, where: "resolution", is: .text(resolution.rawValue)) }
-    }
-}
-
-extension StoredRow {
-    fileprivate func integer(_ name: String) -> Int64 {
-        if case .integer(let number) = self[name] { number } else { 0 }
     }
 }

@@ -1,7 +1,5 @@
 import Causality
 import Foundation
-import SimulationKit
-import Testing
 
 @testable import ReplicaStore
 
@@ -16,18 +14,18 @@ import Testing
 /// `PEYVAND_CRASH_EVERY` opens a node after every cut and lets every operation fail, `PEYVAND_CRASH_ONLY` chooses scripts by
 /// a part of their names, and `PEYVAND_CRASH_AT=117` tries that place alone; with `PEYVAND_TEST_SEED` as it was printed,
 /// that repeats a failure.
-final class CrashSweep {
+package final class CrashSweep {
     /// What came of it.
-    struct Outcome {
+    package struct Outcome {
         /// Places at which the victim's disk could go wrong.
-        var places = 0
-        var cuts = 0
+        package var places = 0
+        package var cuts = 0
         /// Different states that cuts have left.
-        var states = 0
+        package var states = 0
         /// Nodes that were opened and looked at, and those that met their peer then.
-        var openings = 0
-        var meetings = 0
-        var problems: [String] = []
+        package var openings = 0
+        package var meetings = 0
+        package var problems: [String] = []
     }
 
     let script: CrashScript
@@ -54,7 +52,7 @@ final class CrashSweep {
     /// So often a state that is known is opened as a node all the same: its files are other ones.
     private static let placesPerOpening = 48
 
-    init(_ script: CrashScript, seed: UInt64) throws {
+    package init(_ script: CrashScript, seed: UInt64) throws {
         self.script = script
         self.seed = seed
         stage = try Stage()
@@ -65,7 +63,7 @@ final class CrashSweep {
     }
 
     /// Whether everything is tried, however long it takes.
-    static var triesEverything: Bool { number("EVERY") != nil }
+    package static var triesEverything: Bool { number("EVERY") != nil }
 
     private static func number(_ name: String) -> Int? {
         ProcessInfo.processInfo.environment["PEYVAND_CRASH_\(name)"].flatMap { Int($0) }
@@ -81,7 +79,7 @@ final class CrashSweep {
     // MARK: Power cuts
 
     /// Cuts the power at every change.
-    func cutPower() throws -> Outcome {
+    package func cutPower() throws -> Outcome {
         outcome = Outcome()
         seen = []
         stage.goBack(to: beginning)
@@ -170,7 +168,7 @@ final class CrashSweep {
     /// Lets operations of a kind fail, each one in a run of its own; then cuts the power.
     ///
     /// - Parameter placesMax: At so many of them only, evenly spread, unless `PEYVAND_CRASH_EVERY` is set.
-    func fail(
+    package func fail(
         _ operations: CrashDisk.Operations,
         with fault: CrashDisk.Fault,
         forEver: Bool,

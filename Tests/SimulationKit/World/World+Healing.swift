@@ -1,0 +1,252 @@
+import CRM
+import Causality
+import Foundation
+import GRDB
+import SyncProtocol
+import TestKit
+
+@testable import ReplicaStore
+
+// After the storm: everything is mended, everybody meets, and what must hold then is looked for.
+
+extension World {
+    /// So often each branch may have to meet head office until all know the same.
+    private static let roundsMax = 8
+
+    /// Plays the whole script, heals the world, and looks.
+    func play() {
+        run(until: VirtualTime.beginning + (script.steps.last?.at ?? 0) + 1)
+        heal()
+        if violations.isEmpty { meetUntilEqual() }
+        if violations.isEmpty { lookAtTheEnd() }
+        for node in nodes where node.isUp {
+            for line in lines(of: node.number) { breakLine(line) }
+        }
+        settleAll()
+    }
+
+    private func settleAll() { run(until: time.milliseconds + 7_200_000) { self.lines.isEmpty } }
+
+    private func heal() {
+        forgetSteps()
+        for node in nodes {
+            mendDisk(node)
+            node.disk.cut(atChange: 0)
+            node.clock.set(off: 0)
+            node.awayUntil = 0
+            node.lies = false
+        }
+        for node in nodes { hangUp(node.number) }
+        settleAll()
+        for line in lines.values.sorted(by: { $0.number < $1.number }) { breakLine(line) }
+        // Whoever is down comes back within an hour.
+        run(until: time.milliseconds + 7_200_000)
+        for node in nodes where !node.isUp { restart(node.number) }
+        for node in nodes { setForbidden(false, at: node) }
+        // All have the newest program in the end.
+        if nodes.contains(where: { $0.schema.version == Schema.next.version }) {
+            for node in nodes {
+                node.upgrade()
+                hangUp(node.number)
+                do { try node.close() } catch { violate("I2", "node \(node.number) does not close: \(error)") }
+                restart(node.number)
+            }
+        }
+    }
+
+    private func meetUntilEqual() {
+        for round in 1...Self.roundsMax {
+            for node in nodes { keepUp(node) }
+            for index in nodes.indices.dropFirst() {
+                time.milliseconds += 60_000
+                call(index, isOneShot: true, SimulatedLine.Quality(latencyMax: 5), seed: UInt64(round))
+                run(until: time.milliseconds + 3_600_000) { self.lines.isEmpty }
+                if !lines.isEmpty { return violate("I30", "the session of node \(index) does not end") }
+            }
+            note(30, round, 0)
+            do {
+                guard round > 1, try isQuiet() else { continue }
+                tally.count("rounds until equal: \(round)")
+                return
+            } catch {
+                return violate("I2", "a node cannot be looked at: \(error)")
+            }
+        }
+        violate("I30", "after \(Self.roundsMax) meetings of each branch with head office: \(differences())")
+    }
+
+    /// Whether nobody has anything left to tell.
+    private func isQuiet() throws -> Bool {
+        let sums = try nodes.map { try $0.replica?.verify { _, _ in }.map(\.counted) }
+        guard sums.allSatisfy({ $0 == sums[0] }) else { return false }
+        return try nodes.allSatisfy { node in
+            guard let status = try node.replica?.status() else { return false }
+            return status.ahead.changeSets == 0 && status.lives.waiting.changeSets == 0
+        }
+    }
+
+    /// What differs between nodes, in few words.
+    private func differences() -> String {
+        var words: [String] = []
+        do {
+            let here = try hub.replica?.everything() ?? []
+            for node in nodes.dropFirst() {
+                let there = try node.replica?.everything() ?? []
+                let changes = there.difference(from: here)
+                if !changes.isEmpty {
+                    words.append("node \(node.number) differs in \(changes.count) rows: \(changes.prefix(4))")
+                }
+                if let status = try node.replica?.status(),
+                    status.ahead.changeSets > 0 || status.lives.waiting.changeSets > 0
+                        || status.turnedAway != nil
+                {
+                    words.append(
+                        "node \(node.number) keeps \(status.ahead.changeSets) change sets"
+                            + (status.turnedAway.map { " and is turned away: \($0)" } ?? "")
+                    )
+                }
+            }
+        } catch {
+            words.append("\(error)")
+        }
+        return String(words.joined(separator: "; ").prefix(1500))
+    }
+
+    // MARK: The end
+
+    private func lookAtTheEnd() {
+        for node in nodes { observe(node) }
+        do {
+            try lookAtNodes()
+            try lookAtMarks()
+            try lookAtTables()
+            try lookAtConflicts()
+        } catch {
+            violate("I2", "a node cannot be looked at: \(error)")
+        }
+    }
+
+    private func lookAtNodes() throws {
+        guard let hub = hub.replica else { return }
+        let rows = try hub.everything()
+        for line in rows { trace.add(line) }
+        for node in nodes {
+            guard let replica = node.replica else { continue }
+            for problem in try replica.problems(isRewritten: false) { violate("I2", "node \(node.number): \(problem)") }
+            let here = try replica.everything()
+            if here != rows {
+                violate("I4", "node \(node.number): \(here.difference(from: rows).prefix(4))".prefix(900).description)
+            }
+            let status = try replica.status()
+            if !status.contradictions.isEmpty { violate("I6", "node \(node.number) knows contradictions") }
+            if status.divergedAt != nil { violate("I32", "node \(node.number) says that it differs, and does not") }
+            if status.parked > 0 { violate("I32", "node \(node.number) keeps \(status.parked) parked rows") }
+            if status.unsealedRows > 0 { violate("I32", "node \(node.number) has unsealed rows") }
+            tally.count("conflicts listed", status.conflicts)
+        }
+    }
+
+    private func lookAtMarks() throws {
+        let erased = try erasedRows()
+        var seen: [Mark: [ChangeSetID]] = [:]
+        for key in hub.log.keys { for mark in ledger.marks(of: key) { seen[mark, default: []].append(key.id) } }
+        for (mark, ids) in seen.sorted(by: { $0.key < $1.key }) where ids.count > 1 {
+            violate("I6", "\(mark) is in several change sets: \(ids)")
+        }
+        for mark in ledger.required.sorted() where seen[mark] == nil {
+            if let row = ledger.rows[mark], erased.contains(RowKey(table: row.table, id: row.id)) { continue }
+            violate("I1", "\(mark) was acknowledged, and head office does not have it")
+        }
+        tally.count("acknowledged writes found", ledger.required.count)
+    }
+
+    private struct RowKey: Hashable {
+        let table: Int
+        let id: RowID
+    }
+
+    private func erasedRows() throws -> Set<RowKey> {
+        guard let hub = hub.replica else { return [] }
+        return try hub.read { reader in
+            var found: Set<RowKey> = []
+            for (_, row) in ledger.rows {
+                guard let table = hub.schema.tables.first(where: { $0.number == row.table }) else { continue }
+                if try reader.isErased(table, id: row.id) { found.insert(RowKey(table: row.table, id: row.id)) }
+            }
+            return found
+        }
+    }
+
+    /// The change sets of head office's log in its order, with contents as they were before anybody forgot them.
+    private func wholeLog() throws -> [(entry: LogEntry, content: ChangeSet)] {
+        guard let hub = hub.replica else { return [] }
+        let entries = try hub.read { try $0.log(after: 0, limit: .max) }
+        return zip(entries, self.hub.log.keys).compactMap { entry, key in ledger.contents[key].map { (entry, $0) } }
+    }
+
+    private func lookAtTables() throws {
+        guard let hub = hub.replica else { return }
+        var oracle = HistoryOracle()
+        for (entry, content) in try wholeLog() { oracle.add(content, time: entry.time) }
+        for table in hub.schema.tables {
+            for id in oracle.identifiers(of: table) {
+                let expected = oracle.expectation(of: id, in: table)
+                let present = try hub.present(id, in: table)
+                if present != expected {
+                    violate(
+                        "I4",
+                        "\(table.name) \(id) is \(present.map { "\($0)" } ?? "nowhere"), "
+                            + "and should be \(expected.map { "\($0)" } ?? "nowhere")".prefix(600)
+                    )
+                    return
+                }
+            }
+        }
+    }
+
+    private func lookAtConflicts() throws {
+        // What was answered, or judged by a life of head office that is gone, is not in the definition.
+        let isOneLife = !script.steps.contains { step in
+            [.answer, .upgrade].contains(step.verb) || (step.node == 0 && [.putBack, .recover].contains(step.verb))
+        }
+        guard isOneLife, nodes.allSatisfy({ $0.start > 0 }), let hub = hub.replica else { return }
+        var oracle = ConflictOracle()
+        for (entry, content) in try wholeLog() {
+            oracle.add(content, entry.id, position: entry.position, time: entry.time)
+        }
+        let listed = try Set(hub.openConflicts())
+        for line in oracle.open.symmetricDifference(listed).sorted().prefix(3) {
+            violate("I26", "\(line) is \(listed.contains(line) ? "listed, and none" : "a conflict, and not listed")")
+        }
+    }
+}
+
+extension Replica {
+    /// What a row is here, in the words of the oracle.
+    package func present(_ id: RowID, in table: TableDescription) throws -> HistoryOracle.Expectation? {
+        try read { reader in
+            func expectation(_ row: StoredRow, isAlive: Bool) -> HistoryOracle.Expectation {
+                var values: [Int: FieldValue] = [:]
+                for column in 1..<table.columns.count where !row.values[column].isNull {
+                    values[column] = row.values[column]
+                }
+                return HistoryOracle.Expectation(isAlive: isAlive, values: values)
+            }
+            if let row = try reader.row(table, id: id) { return expectation(row, isAlive: true) }
+            return try reader.deletedRow(table, id: id).map { expectation($0, isAlive: false) }
+        }
+    }
+
+    /// The entries of the list of conflicts, in the words of the oracle.
+    package func openConflicts(_ resolution: ConflictResolution = .open) throws -> [String] {
+        try read { try $0.rows(.conflict, where: "resolution", is: .text(resolution.rawValue)) }.map { entry in
+            var row = ""
+            if case .integer(let number) = entry["ofRow"] { row = RowID(rawValue: number)?.description ?? "" }
+            let names = entry.conflictColumnNames
+            func set(_ name: String) -> String { entry.changeSet(name).map { "\($0)" } ?? "-" }
+            if entry["kept"].isNull { return "\(row) under deletion \(set("kept")) \(names)" }
+            if entry["lost"].isNull { return "\(row) deletion \(set("lost")) \(names)" }
+            return "\(row) edit \(set("lost")) \(names)"
+        }.sorted()
+    }
+}
