@@ -9,7 +9,10 @@ import Testing
 /// What no node of ours would send, but a broken or hostile one may.
 @Suite("Bad input at head office")
 struct BadInputTests {
-    @Test("A lie is refused with a code and a sentence, counted, shown, and changes nothing", arguments: Lie.allCases.filter { $0 != .otherContent })
+    @Test(
+        "A lie is refused with a code and a sentence, counted, shown, and changes nothing",
+        arguments: Lie.allCases.filter { $0 != .otherContent }
+    )
     func lies(lie: Lie) throws {
         let hub = try Office.headOffice()
         let branch = try Office.branch("isfahan", of: hub)

@@ -1,45 +1,11 @@
 import ArgumentParser
-import SimulationKit
 
 @main
 struct PeyvandSim: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "peyvand-sim",
-        abstract: "Proves what nodes promise, under virtual time, on disks and lines that fail."
+        abstract: "Proves what nodes promise, under virtual time, on disks and lines that fail.",
+        subcommands: [SeedsCommand.self],
+        defaultSubcommand: SeedsCommand.self
     )
-
-    @Option(help: "Plays one seed.")
-    var seed: UInt64?
-
-    @Option(help: "Plays so many seeds.")
-    var seeds: Int?
-
-    @Option(help: "The first of several seeds.")
-    var from: UInt64 = 1
-
-    @Option(help: "Plays a script.")
-    var script: String?
-
-    func run() throws {
-        for number in from..<(from + UInt64(seeds ?? 1)) {
-            let simulation = try Simulation(playing: Script(drawnFrom: seed ?? number))
-            let tally = simulation.tally
-            print(
-                seed ?? number,
-                simulation.hash,
-                tally.busyNodeHours,
-                tally.writes,
-                tally.sessions,
-                tally.faults.values.reduce(0, +),
-                simulation.script.branches,
-                simulation.script.steps.count
-            )
-            for violation in simulation.violations { print("   ", violation) }
-            if seed != nil {
-                for (name, count) in (tally.faults.merging(tally.outcomes) { $1 }).sorted(by: { $0.key < $1.key }) {
-                    print("   ", count, name)
-                }
-            }
-        }
-    }
 }
