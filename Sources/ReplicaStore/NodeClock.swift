@@ -1,7 +1,7 @@
 import Causality
 import Glibc
 
-/// What a node knows of the time: a wall clock that anybody may set, and beside it the time since the machine
+/// What a node has of its machine: time, and chance. The time: a wall clock that anybody may set, and beside it the time since the machine
 /// was started, which nobody can.
 ///
 /// How the wall clock stands against head office's is measured in every session; how much time has passed since
@@ -25,11 +25,18 @@ package struct NodeClock: Sendable {
 
     /// Reads both clocks. Does not block.
     package let read: @Sendable () -> Reading
+    /// Draws a number by chance. Does not block.
+    let chance: @Sendable () -> UInt64
     /// The wall clock minus the machine's own, which other programs read.
     let shiftMilliseconds: Int64
 
-    package init(shiftMilliseconds: Int64 = 0, read: @escaping @Sendable () -> Reading) {
+    package init(
+        shiftMilliseconds: Int64 = 0,
+        chance: @escaping @Sendable () -> UInt64 = { UInt64.random(in: 0...UInt64.max) },
+        read: @escaping @Sendable () -> Reading
+    ) {
         self.read = read
+        self.chance = chance
         self.shiftMilliseconds = shiftMilliseconds
     }
 

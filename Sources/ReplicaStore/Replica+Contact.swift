@@ -133,17 +133,18 @@ extension Replica {
         let day = Int64(wallClock() / 86_400_000)
         try withWriter { writer in
             try writer.transaction {
-                try writer.db.execute(
+                try writer.db.cachedStatement(
                     sql: """
                         INSERT INTO traffic VALUES (?, ?, ?, ?) ON CONFLICT(day, node) DO UPDATE
                         SET sent = sent + excluded.sent, received = received + excluded.received
-                        """,
+                        """
+                ).execute(
                     arguments: [day, Data(node.bytes), child.unsaved.sent, child.unsaved.received]
                 )
-                try writer.db.execute(sql: "DELETE FROM traffic WHERE day < ?", arguments: [day - 31])
+                try writer.db.cachedStatement(sql: "DELETE FROM traffic WHERE day < ?").execute(arguments: [day - 31])
                 if writer.node.role == .branch {
                     if isGood, try writer.fact(.turnedAway) != nil { try writer.note(.turnedAway, nil) }
-                    try writer.db.execute(
+                    try writer.db.cachedStatement(
                         sql: """
                             UPDATE localContact SET acceptedSeq = coalesce(?, acceptedSeq),
                                 acceptedMost = max(coalesce(?, 0), iif(acceptedOrigin = ?, acceptedMost, 0)),
@@ -152,7 +153,8 @@ extension Replica {
                                 hubPosition = coalesce(?, hubPosition),
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
-                            """,
+                            """
+                    ).execute(
                         arguments: [
                             own.acceptedSeq.map { Int64(clamping: $0) }, own.acceptedSeq.map { Int64(clamping: $0) },
                             writer.node.origin.rawValue, writer.node.origin.rawValue,
@@ -163,17 +165,18 @@ extension Replica {
                         ]
                     )
                 } else {
-                    try writer.db.execute(
+                    try writer.db.cachedStatement(
                         sql: """
                             UPDATE registeredLife SET acknowledgedPosition = max(acknowledgedPosition, ?),
                                 lastContact = ? WHERE origin = ?
-                            """,
+                            """
+                    ).execute(
                         arguments: [
                             Int64(clamping: acknowledged?.position ?? 0), child.lastContact.map { Int64(clamping: $0) },
                             peer.origin.rawValue,
                         ]
                     )
-                    try writer.db.execute(
+                    try writer.db.cachedStatement(
                         sql: """
                             UPDATE registeredNode SET acknowledgedPosition = max(acknowledgedPosition, coalesce(?, 0)),
                                 claimedSeq = coalesce(?, claimedSeq), lastContact = coalesce(?, lastContact),
@@ -183,7 +186,8 @@ extension Replica {
                                 divergedAt = CASE ? WHEN 1 THEN NULL WHEN 0 THEN ? ELSE divergedAt END,
                                 provedEqualAt = CASE ? WHEN 1 THEN ? ELSE provedEqualAt END
                             WHERE node = ?
-                            """,
+                            """
+                    ).execute(
                         arguments: [
                             child.acknowledged.map { Int64(clamping: $0.position) },
                             child.claimedSeq.map { Int64(clamping: $0) }, child.lastContact.map { Int64(clamping: $0) },

@@ -236,13 +236,14 @@ extension Replica: SyncStore {
         return try throwingStoreFailure {
             try self.pool.read { db in
                 let cursor = try Row.fetchCursor(
-                    db,
-                    // A body that is too large for the batch is not even read.
-                    sql: """
-                        SELECT position, origin, seq, time, rows, digest,
-                            CASE WHEN length(body) <= ? THEN body END, length(body)
-                        FROM log WHERE \(condition)
-                        """,
+                    db.cachedStatement(
+                        // A body that is too large for the batch is not even read.
+                        sql: """
+                            SELECT position, origin, seq, time, rows, digest,
+                                CASE WHEN length(body) <= ? THEN body END, length(body)
+                            FROM log WHERE \(condition)
+                            """
+                    ),
                     arguments: [bytesMax] + arguments
                 )
                 let decompressor = ZstdDecompressor()

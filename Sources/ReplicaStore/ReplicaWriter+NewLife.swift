@@ -186,7 +186,7 @@ extension ReplicaWriter {
         guard node.role == .headOffice else { return }
         let seq = vector[node.origin]?.seq ?? 0
         let next = try Int64(nextOrigin().rawValue)
-        let first = next + Self.originsLeftOut + Int64.random(in: 0..<Self.originsDrawnFrom)
+        let first = next + Self.originsLeftOut + Int64(nodeClock.chance() % UInt64(Self.originsDrawnFrom))
         // Near the end of the numbers there is no room to choose.
         try note(.nextOrigin, min(first, max(next + 1, Int64(Origin.rawValueMax) - Self.originsDrawnFrom)))
         let origin = try nextOrigin()
@@ -255,6 +255,7 @@ extension ReplicaWriter {
             arguments: arguments
         )
         try db.execute(sql: "DELETE FROM log WHERE origin = ? AND seq > ?", arguments: arguments)
+        if let first { try logWasCut(from: first) }
         // Their numbers will be others again.
         for (table, ids) in touched.born {
             for id in ids {

@@ -106,15 +106,7 @@ final class ReplicaWriter {
         )
         try readEnd()
         try loadHubTime()
-        logRows =
-            try Int64.fetchOne(
-                db,
-                sql: """
-                    SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
-                        + coalesce((SELECT sum(rows) FROM log
-                            WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
-                    """
-            ).map { UInt64(clamping: $0) } ?? 0
+        try countLogRows()
         if let seen = try LocalFact.read(.timeSeen, db), let time = HybridTimestamp(packed: UInt64(clamping: seen)) {
             timeMax = max(timeMax, time)
         }
@@ -406,6 +398,25 @@ final class ReplicaWriter {
         }
         timeMax = max(timeMax, time)
         clock.witness(time)
+    }
+
+    /// Counts the rows of the log: from the last mark on, so that it does not take longer as the log grows.
+    private func countLogRows() throws {
+        let rows = try Int64.fetchOne(
+            db,
+            sql: """
+                SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
+                    + coalesce((SELECT sum(rows) FROM log
+                        WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
+                """
+        )
+        logRows = UInt64(clamping: rows ?? 0)
+    }
+
+    /// Change sets were taken out of the log: what was counted from there on is counted again.
+    func logWasCut(from position: Int64) throws {
+        try db.execute(sql: "DELETE FROM logMark WHERE position >= ?", arguments: [position])
+        try countLogRows()
     }
 
     /// The stored form of content: one zstd frame, or the content itself when that is not larger.

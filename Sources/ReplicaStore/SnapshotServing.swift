@@ -205,17 +205,17 @@ extension ReplicaWriter {
 
     /// Rows of the log after a position, to a few change sets.
     func logRows(after position: UInt64) throws -> UInt64 {
-        let before = try Int64.fetchOne(
+        let mark = try Row.fetchOne(
             db,
-            sql: "SELECT rows FROM logMark WHERE position <= ? ORDER BY position DESC LIMIT 1",
+            sql: "SELECT position, rows FROM logMark WHERE position <= ? ORDER BY position DESC LIMIT 1",
             arguments: [Int64(clamping: position)]
         )
-        let mark = position - position % Self.logMarkInterval
+        let (marked, before) = mark.map { ($0[0] as Int64, $0[1] as Int64) } ?? (0, 0)
         let between = try Int64.fetchOne(
             db,
             sql: "SELECT sum(rows) FROM log WHERE position > ? AND position <= ?",
-            arguments: [Int64(clamping: mark), Int64(clamping: position)]
+            arguments: [marked, Int64(clamping: position)]
         )
-        return logRows - min(logRows, UInt64(clamping: before ?? 0) + UInt64(clamping: between ?? 0))
+        return logRows - min(logRows, UInt64(clamping: before) + UInt64(clamping: between ?? 0))
     }
 }

@@ -28,17 +28,28 @@ extension Replica {
         var prefix = LogPrefix.empty
         var last: [Int64: (seq: Int64, chain: Data)] = [:]
         let decompressor = ZstdDecompressor()
+        let isHeadOffice = try LocalNode.read(db)?.role == .headOffice
+        let hasLoaded = try LocalFact.read(.snapshotPosition, db) != nil
         for row in try Row.fetchAll(db, sql: "SELECT position, origin, seq, chain, digest, body FROM log ORDER BY 1") {
             let (origin, seq, chain) = (row[1] as Int64, row[2] as Int64, row[3] as Data)
             guard let number = Origin(rawValue: UInt32(origin)), let value = ChangeChain(bytes: [UInt8](chain)) else {
                 found.append("position \(row[0] as Int64) names no origin or chain")
                 continue
             }
-            prefix = prefix.appending(ChangeSetID(origin: number, seq: UInt64(seq)), chain: value)
-            if prefix != LogPrefix(stored: row[0], row[4]) { found.append("the digest at \(row[0] as Int64) is wrong") }
-            if let before = last[origin], seq != before.seq + 1 { found.append("\(origin) has a gap before \(seq)") }
+            let stored = LogPrefix(stored: row[0], row[4])
+            if stored.position == prefix.position + 1 {
+                prefix = prefix.appending(ChangeSetID(origin: number, seq: UInt64(seq)), chain: value)
+                if prefix != stored { found.append("the digest at \(stored.position) is wrong") }
+            } else if isHeadOffice {
+                found.append("positions \(prefix.position + 1) to \(stored.position - 1) are missing")
+            }
+            // A new life of a branch takes what it issues again out of the middle.
+            prefix = stored
+            let isNext = last[origin].map { seq == $0.seq + 1 } ?? (seq == 1)
+            // A snapshot stands for what came before it.
+            if !isNext, !hasLoaded { found.append("\(origin) has a gap before \(seq)") }
             if let body = row[5] as Data?, let stored = StoredContent([UInt8](body)), stored.redaction == nil,
-                let before = seq == 1 ? .empty : last[origin].flatMap({ ChangeChain(bytes: [UInt8]($0.chain)) })
+                isNext, let before = seq == 1 ? .empty : last[origin].flatMap({ ChangeChain(bytes: [UInt8]($0.chain)) })
             {
                 let content = try stored.content(decompressor)
                 if content.withUnsafeBytes({ before.appending(content: $0) }) != value {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import SimulationKit
 
 /// Plays scripts that are drawn from seeds, or one from a file.
@@ -20,9 +21,16 @@ struct SeedsCommand: ParsableCommand {
     @Option(help: "Plays a script.")
     var script: String?
 
+    @Flag(help: "Prints the script that a seed draws, and does not play it.")
+    var show = false
+
     func run() throws {
+        if show { return print(Script(drawnFrom: seed ?? from), terminator: "") }
         for number in from..<(from + UInt64(seeds ?? 1)) {
-            let simulation = try Simulation(playing: Script(drawnFrom: seed ?? number))
+            let simulation = try Simulation(
+                playing: script.map { try Script(text: String(contentsOfFile: $0, encoding: .utf8)) }
+                    ?? Script(drawnFrom: seed ?? number)
+            )
             let tally = simulation.tally
             print(
                 seed ?? number,

@@ -1,5 +1,6 @@
 import ReplicaStore
 import Synchronization
+import TestKit
 
 /// The time that passes for everybody, in milliseconds since 1970-01-01 UTC.
 package final class VirtualTime: Sendable {
@@ -15,7 +16,7 @@ package final class VirtualTime: Sendable {
     }
 }
 
-/// The clocks of one machine: a wall clock that anybody may set, and the time since the start, which nobody can.
+/// What one machine has: a wall clock that anybody may set, the time since the start, which nobody can, and chance.
 final class MachineClock: Sendable {
     private struct State {
         /// The wall clock minus the true time.
@@ -24,12 +25,18 @@ final class MachineClock: Sendable {
         var frozenAt: UInt64?
         var startedAt = VirtualTime.beginning - 1_000_000
         var boot: UInt64 = 1
+        var random: SeededRandom
     }
 
     private let time: VirtualTime
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    init(_ time: VirtualTime) { self.time = time }
+    init(_ time: VirtualTime, seed: UInt64) {
+        self.time = time
+        state = Mutex(State(random: SeededRandom(seed: seed)))
+    }
+
+    func draw() -> UInt64 { state.withLock { $0.random.next() } }
 
     var reading: NodeClock.Reading {
         let now = time.milliseconds

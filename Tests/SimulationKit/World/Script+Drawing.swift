@@ -34,12 +34,19 @@ extension Script {
         }
         func some(_ count: Int) -> Int { 1 + random.below(count * 2) }
 
-        // People write everywhere, often the same rows.
-        for verb in [Step.Verb.add, .call, .edit, .edit, .edit, .many] {
-            add(90, verb, node: anyNode) { [number(), random.oneIn(12) ? 5 : number(), number()] }
+        // People write everywhere, often the same rows; several things at once, or within a minute.
+        for _ in 0..<130 {
+            let (node, at) = (anyNode(), time())
+            let spread = random.oneIn(2) ? 20 : 60_000
+            for _ in 0..<(1 + random.below(8)) {
+                let verb = [Step.Verb.add, .call, .edit, .edit, .edit, .many][random.below(6)]
+                let row = random.oneIn(2) ? UInt64(random.below(8)) : number()
+                let numbers = [row, random.oneIn(12) ? 5 : UInt64(random.below(5)), number()]
+                drawn.append(Step(at: at + UInt64(random.below(spread)), node: node, verb, numbers))
+            }
         }
         if weather.contains(.deletions) {
-            add(some(30), .delete, node: anyNode) { [number()] }
+            add(some(30), .delete, node: anyNode) { [random.oneIn(2) ? UInt64(random.below(8)) : number()] }
             add(some(20), .restore, node: anyNode) { [number()] }
         }
         if weather.contains(.erasure) { add(some(4), .erase, node: { 0 }) { [number()] } }
@@ -49,7 +56,7 @@ extension Script {
         func meeting() -> [UInt64] {
             let isBad = weather.contains(.badLines) && random.oneIn(2)
             return [
-                random.oneIn(3) ? 0 : 1,
+                random.oneIn(12) ? 2 : random.oneIn(3) ? 0 : 1,
                 isBad && random.oneIn(6) ? 20_000 : UInt64(1 + random.below(isBad ? 3000 : 200)),
                 isBad && random.oneIn(3) ? UInt64(1 + random.below(40)) : 0,
                 isBad && random.oneIn(2) ? UInt64(50 + random.below(random.oneIn(2) ? 600 : 8000)) : 0,
@@ -97,15 +104,17 @@ extension Script {
             let later = at + 1 + random.next() % (Self.hour * 24)
             drawn.append(Step(at: later, node: node, verb, [number(), random.oneIn(2) ? 0 : number()]))
         }
-        if weather.contains(.copies) { for _ in 0..<some(2) { remembering(branch(), .putBack) } }
+        if weather.contains(.copies) { for _ in 0..<some(3) { remembering(branch(), .putBack) } }
         if weather.contains(.clones) { for _ in 0..<some(1) { remembering(branch(), .clone) } }
         if weather.contains(.hubLoss) {
-            if random.oneIn(2) {
-                remembering(0, .putBack)
-            } else {
-                let at = time()
-                drawn.append(Step(at: at, node: 0, .backup))
-                drawn.append(Step(at: at + 1 + random.next() % (Self.hour * 24), node: 0, .recover))
+            for _ in 0..<some(1) {
+                if random.oneIn(2) {
+                    remembering(0, .putBack)
+                } else {
+                    let at = time()
+                    drawn.append(Step(at: at, node: 0, .backup))
+                    drawn.append(Step(at: at + 1 + random.next() % (Self.hour * 24), node: 0, .recover))
+                }
             }
         }
         if weather.contains(.trimming) { add(4, .backup, node: { 0 }) { [] } }

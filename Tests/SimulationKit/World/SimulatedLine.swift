@@ -38,7 +38,6 @@ final class SimulatedLine {
         var inbox: [[UInt8]?] = []
         /// When the last of it arrives.
         var lastArrival: UInt64 = 0
-        var stopObserving: @Sendable () -> Void = {}
         /// Why it ended; nil inside while it goes on.
         var failure: SyncFailure??
 

@@ -31,7 +31,7 @@ final class SimulatedNode {
     init(_ number: Int, time: VirtualTime, policy: @escaping (inout ReplicaPolicy) -> Void) throws {
         self.number = number
         disk = try CrashDisk()
-        clock = MachineClock(time)
+        clock = MachineClock(time, seed: UInt64(number))
         self.policy = policy
     }
 
@@ -50,7 +50,7 @@ final class SimulatedNode {
 
     private var nodeClock: NodeClock {
         let clock = clock
-        return NodeClock { clock.reading }
+        return NodeClock(chance: { clock.draw() }, read: { clock.reading })
     }
 
     private func started(_ replica: Replica) -> Replica {

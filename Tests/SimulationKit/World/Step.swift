@@ -9,7 +9,7 @@ package struct Step: Hashable, Sendable {
         case add, call, edit, delete, restore, many, erase, answer
         // Another program on the node's file: what it does, the row.
         case program
-        // Lines. `meet`: stays open?, most milliseconds on the way, most bytes at once, cut after bytes, silent
+        // Lines. `meet`: 0 leaves, 1 stays, 2 calls though there is a line; most milliseconds on the way, most bytes at once, cut after bytes, silent
         // after bytes (and which way), seed.
         case meet
         // All lines of the node: broken; ended in order.

@@ -25,13 +25,15 @@ extension World {
                 silentAfter: step[4] == 0 ? nil : Int(clamping: step[4]),
                 silentEnd: Int(step[4] % 2)
             )
+            let isOpen = lines(of: step.node).contains { !$0.isOver }
+            guard !isOpen || step[0] > 1 else { return }
+            if isOpen { tally.fault("second session of a node") }
             if quality.cutAfter != nil { tally.fault("line cut after some bytes") }
             if quality.silentAfter != nil {
                 tally.fault("line silent towards the \(quality.silentEnd == 0 ? "branch" : "hub")")
             }
             if quality.pieceMax > 0, quality.pieceMax < 8 { tally.fault("line in pieces of a few bytes") }
             if quality.latencyMax > 5000 { tally.fault("line of seconds") }
-            if lines(of: step.node).contains(where: { !$0.isOver }) { tally.fault("second session of a node") }
             call(step.node, isOneShot: step[0] == 0, quality, seed: step[5])
         case .cut:
             let lines = lines(of: step.node)
@@ -170,8 +172,9 @@ extension World {
             tally.busy(node.number, at: time.milliseconds)
             note(20, node.number, mark.number)
             observe(node)
-            guard !node.isDiskBad else { return ledger.promise(marks) }
             ledger.promise(marks)
+            // With the power gone since, the disk is asked when it is back.
+            guard !node.isDiskBad, node.disk.isPowered else { return }
             let missing = Set(marks).subtracting(node.log.marks)
             if !missing.isEmpty { violate("I1", "\(missing.sorted()) was acknowledged, and is not in the log") }
             if let readBack, marks.first == mark {

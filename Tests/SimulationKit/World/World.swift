@@ -152,14 +152,16 @@ package final class World {
 
     /// What follows from an event at once.
     private func settle() {
-        for index in nodes.indices where nodes[index].isUp && !nodes[index].disk.isPowered {
+        for index in nodes.indices where !nodes[index].disk.isPowered {
             let cut = cutsToCome.removeValue(forKey: index) ?? (1000, 0, .allDropped)
             losePower(index, milliseconds: cut.milliseconds, seed: cut.seed, manner: cut.manner)
         }
-        for index in grown.take() { schedule(.logGrew(node: index), after: 1) }
+        for index in grown.take() {
+            observe(nodes[index])
+            schedule(.logGrew(node: index), after: 1)
+        }
         for line in lines.values.sorted(by: { $0.number < $1.number })
         where line.isOver && [0, 1].allSatisfy({ (end: Int) -> Bool in line.ends[end].isIdle || !line.isAlive(end) }) {
-            for end in line.ends { end.stopObserving() }
             lines[line.number] = nil
         }
     }
@@ -202,11 +204,6 @@ package final class World {
         lines[line.number] = line
         note(6, index, line.number)
         for end in 0...1 {
-            let number = line.ends[end].node.number
-            let grown = grown
-            if let replica = line.ends[end].node.replica {
-                line.ends[end].stopObserving = replica.observeCommits { grown.insert(number) }
-            }
             tell(.linkOpened, line, end)
         }
     }
@@ -363,14 +360,12 @@ package final class World {
             guard !line.ends[end].questions.isEmpty else { return }
             action = line.ends[end].questions.removeFirst()
         }
-        let node = line.ends[end].node
         let event = try? replica.perform(action)
         if case .decideWelcome(let hello, _) = action, case .welcomeDecided(.success)? = event, takesOver(line, hello) {
             // What an older session of the node was applying may move what this one is told.
             line.ends[end].questions.insert(action, at: 0)
             return scheduleWork(line, end, after: 2)
         }
-        if !action.isRead { observe(node) }
         scheduleWork(line, end)
         if let event { tell(event, line, end) }
     }
@@ -418,7 +413,14 @@ package final class World {
 
     private func open(_ index: Int) throws {
         try nodes[index].open()
+        watch(nodes[index])
         observe(nodes[index])
+    }
+
+    /// Hears of every commit that makes a node's log longer, or other than it was.
+    private func watch(_ node: SimulatedNode) {
+        let (number, grown) = (node.number, grown)
+        _ = node.replica?.observeCommits { grown.insert(number) }
     }
 
     /// Starts a node again and looks at it.
@@ -435,6 +437,7 @@ package final class World {
             }
             return
         }
+        watch(node)
         let before = node.log
         observe(node)
         recheck(node, before: before)
