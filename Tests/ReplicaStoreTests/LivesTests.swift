@@ -52,6 +52,23 @@ struct LivesTests {
         try expectEqual([hub, restored, c])
     }
 
+    @Test("A branch could not write any more once its new life had come as far as its old one")
+    func pastTheMarkOfTheFormerLog() throws {
+        let (hub, b, _) = try offices()
+        // Every 256th position is marked with the rows up to there.
+        for number in 0..<260 { try b.add(["name": .text("\(number)")]) }
+        try b.replica.mustRenewForTest()
+        // Cut before head office has anything, so that all of it waits and the log is short.
+        for cut in 1... where try b.replica.status().lives.waiting.changeSets < 250 {
+            try #require(cut < 40)
+            try b.sync(with: hub, cutAfter: cut)
+        }
+        for number in 260..<620 { try b.add(["name": .text("\(number)")]) }
+        try b.sync(with: hub)
+        #expect(try hub.names().count == 620)
+        try expectEqual([hub, b])
+    }
+
     @Test("Two copies with the same unsent work issue it once")
     func sharedTail() throws {
         let (hub, b, c) = try offices()

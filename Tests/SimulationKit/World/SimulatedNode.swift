@@ -12,7 +12,8 @@ final class SimulatedNode {
     let disk: CrashDisk
     let clock: MachineClock
     private(set) var replica: Replica?
-    private(set) var schema = Schema.current
+    /// What the program knows, from its next start on.
+    var schema = Schema.current
     /// How often the process was started: whoever belongs to an earlier start is gone.
     private(set) var start = 0
     /// What the organisation has decided: told again after each opening.
@@ -25,6 +26,8 @@ final class SimulatedNode {
     var log = KnownLog()
     /// Whether somebody did something to its disk, so that what it does may fail.
     var isDiskBad = false
+    /// Whether an administrator's index refuses rows.
+    var isForbidding = false
     /// Whether it sends what no node of ours would.
     var lies = false
 
@@ -69,9 +72,6 @@ final class SimulatedNode {
 
     /// The process is gone.
     func die() { replica = nil }
-
-    /// The program of the next version, from the next start on.
-    func upgrade() { schema = .next }
 
     /// Another program on the node's file, with triggers, as `sqlite3` has them.
     func otherProgram(_ body: (Database) throws -> Void) throws {

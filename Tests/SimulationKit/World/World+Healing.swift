@@ -46,7 +46,7 @@ extension World {
         // All have the newest program in the end.
         if nodes.contains(where: { $0.schema.version == Schema.next.version }) {
             for node in nodes {
-                node.upgrade()
+                node.schema = .next
                 hangUp(node.number)
                 do { try node.close() } catch { violate("I2", "node \(node.number) does not close: \(error)") }
                 restart(node.number)

@@ -80,7 +80,7 @@ extension World {
         case .upgrade:
             guard node.schema.version < Schema.next.version else { return }
             tally.fault("program of the next version")
-            node.upgrade()
+            node.schema = .next
             if node.isUp { stopSoon(step.node, milliseconds: 1000) }
         case .lie:
             lie(step, node)
@@ -196,7 +196,9 @@ extension World {
             StoreFailure.changedMeanwhile, StoreFailure.notJoined:
             tally.count("write: refused")
         default:
-            if node.isDiskBad || !node.disk.isPowered {
+            if node.isForbidding {
+                tally.count("write: refused by an administrator's index")
+            } else if node.isDiskBad || !node.disk.isPowered {
                 tally.count("write: failed")
             } else {
                 violate("I10", "\(what) at node \(node.number) fails for no reason: \(error)")
@@ -309,6 +311,7 @@ extension World {
             tally.fault("clone, fence \(["fits", "of another", "missing"][Int(fence)])")
             do {
                 let clone = try SimulatedNode(nodes.count, time: time, policy: node.policy)
+                clone.schema = node.schema
                 clone.disk.restore(state)
                 if fence != 0 { clone.breakFence(isMissing: fence == 2) }
                 nodes.append(clone)
@@ -379,6 +382,7 @@ extension World {
 
     func setForbidden(_ isForbidden: Bool, at node: SimulatedNode) {
         guard let replica = node.replica else { return }
+        node.isForbidding = isForbidden
         do {
             if isForbidden {
                 tally.fault("an administrator's index refuses rows")
