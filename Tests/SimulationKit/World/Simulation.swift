@@ -1,7 +1,8 @@
 /// One run of the simulator.
 package struct Simulation: Sendable {
     package let script: Script
-    package let violations: [World.Violation]
+    /// What must never be and was; the run ended with it.
+    package let violation: World.Violation?
     package let tally: Tally
     package let hash: TraceHash
 
@@ -10,6 +11,6 @@ package struct Simulation: Sendable {
         self.script = script
         let world = try World(script)
         world.play()
-        (violations, tally, hash) = (world.violations, world.tally, world.trace)
+        (violation, tally, hash) = (world.violations.first, world.tally, world.trace)
     }
 }

@@ -13,16 +13,12 @@ extension World {
     /// So often each branch may have to meet head office until all know the same.
     private static let roundsMax = 8
 
-    /// Plays the whole script, heals the world, and looks.
+    /// Plays the whole script, heals the world, and looks. Ends with the first violation.
     func play() {
         run(until: VirtualTime.beginning + (script.steps.last?.at ?? 0) + 1)
-        heal()
+        if violations.isEmpty { heal() }
         if violations.isEmpty { meetUntilEqual() }
         if violations.isEmpty { lookAtTheEnd() }
-        for node in nodes where node.isUp {
-            for line in lines(of: node.number) { breakLine(line) }
-        }
-        settleAll()
     }
 
     private func settleAll() { run(until: time.milliseconds + 7_200_000) { self.lines.isEmpty } }

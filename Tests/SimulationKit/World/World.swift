@@ -103,7 +103,7 @@ package final class World {
     ///
     /// - Parameter isDone: Ends it early.
     func run(until end: UInt64, isDone: () -> Bool = { false }) {
-        while let event = events.last, event.at <= end, !isDone() {
+        while let event = events.last, event.at <= end, violations.isEmpty, !isDone() {
             events.removeLast()
             time.milliseconds = max(time.milliseconds, event.at)
             happen(event.happening)
@@ -565,8 +565,21 @@ package struct TraceHash: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// What a run has gone through.
+/// What a run has gone through, or several.
 package struct Tally: Sendable {
+    package init() {}
+
+    /// Adds another run.
+    package mutating func add(_ other: Tally) {
+        writes += other.writes
+        sessions += other.sessions
+        bytes += other.bytes
+        faults.merge(other.faults, uniquingKeysWith: +)
+        outcomes.merge(other.outcomes, uniquingKeysWith: +)
+        earlierBusyNodeHours += other.busyNodeHours
+    }
+
+    private var earlierBusyNodeHours = 0
     package var writes = 0
     package var sessions = 0
     package var bytes = 0
@@ -577,7 +590,7 @@ package struct Tally: Sendable {
     private var busyHours: Set<UInt64> = []
 
     /// Hours in which a node wrote or talked, added over all nodes.
-    package var busyNodeHours: Int { busyHours.count }
+    package var busyNodeHours: Int { earlierBusyNodeHours + busyHours.count }
 
     mutating func busy(_ node: Int, at milliseconds: UInt64) {
         busyHours.insert(UInt64(node) << 40 | milliseconds / 3_600_000)
