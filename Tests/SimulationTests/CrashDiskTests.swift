@@ -111,6 +111,41 @@ struct CrashDiskTests {
         #expect(count == 0)
     }
 
+    @Test("What a cut leaves is drawn from its seed, and what was synced stays")
+    func cuts() throws {
+        let disk = try CrashDisk()
+        let path = disk.directory + "/plain.db"
+        let queue = try DatabaseQueue(path: path)
+        try queue.writeWithoutTransaction { db in
+            try db.execute(sql: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t(v BLOB)")
+            try db.execute(sql: "INSERT INTO t VALUES (randomblob(9000))")
+            try db.execute(sql: "PRAGMA synchronous = OFF; INSERT INTO t VALUES (randomblob(9000))")
+        }
+        let state = disk.state()
+        #expect(state.unsynced > 4)
+        var kinds: Set<UInt64> = []
+        var contents: Set<UInt64> = []
+        for manner in CrashDisk.Manner.allCases {
+            for seed in 0..<20 as Range<UInt64> {
+                let left = state.cut(seed: seed, manner: manner)
+                #expect(left.print() == state.cut(seed: seed, manner: manner).print())
+                #expect(left.unsynced == 0)
+                kinds.insert(left.print())
+                let (code, recovered) = left.recovered("/plain.db")
+                #expect(code == 0)
+                contents.insert(recovered.print(ofFilesEndingIn: ".db"))
+            }
+        }
+        #expect(kinds.count > 30)
+        // With the second row or without.
+        #expect(contents.count == 2)
+        // A state is never changed by what is done with it.
+        disk.restart(state, seed: 1, manner: .allKept)
+        #expect(try DatabaseQueue(path: path).read { try Int.fetchOne($0, sql: "SELECT count(*) FROM t") } == 2)
+        disk.restart(state, seed: 1, manner: .allDropped)
+        #expect(try DatabaseQueue(path: path).read { try Int.fetchOne($0, sql: "SELECT count(*) FROM t") } == 1)
+    }
+
     @Test("Readers see the last commit while a writer works, and writers exclude each other")
     func severalConnections() throws {
         let disk = try CrashDisk()

@@ -1,71 +1,66 @@
-import SimulationKit
-import TestKit
+import GRDB
 import Testing
 
-/// What a node promises holds wherever its disk goes wrong.
+@testable import ReplicaStore
+@testable import SimulationKit
+
+/// That the sweep finds what it is for; `peyvand-sim crash` runs it over everything.
 @Suite("Power cuts and disk errors at every operation", .serialized)
 struct CrashSweepTests {
-    @Test("Nothing acknowledged is lost and nothing is torn when the power goes", arguments: CrashScript.chosen)
-    func powerCut(script: CrashScript) throws {
-        let clock = ContinuousClock()
-        let begin = clock.now
-        let sweep = try CrashSweep(script, seed: testSeed("power cut: \(script.name)"))
-        let outcome = try sweep.cutPower()
-        print(
-            "power cut: \(script.name): \(outcome.places) places, \(outcome.cuts) cuts, \(outcome.states) states, "
-                + "\(outcome.openings) openings, \(outcome.meetings) meetings, \(clock.now - begin)"
-        )
-        #expect(outcome.places > 3)
-        #expect(outcome.problems.isEmpty, "\(outcome.problems.joined(separator: "\n"))")
+    private var options: CrashSweep.Options {
+        var options = CrashSweep.Options()
+        (options.ways, options.failuresMax, options.problemsMax) = (4, 1, 1)
+        return options
     }
 
-    /// A way in which a disk fails.
-    struct Failing: Sendable, CustomTestStringConvertible {
-        let name: String
-        let operations: CrashDisk.Operations
-        let fault: CrashDisk.Fault
-        let forEver: Bool
-        var testDescription: String { name }
-
-        static let all = [
-            Failing(name: "a write fails once", operations: .writes, fault: .inputOutput, forEver: false),
-            Failing(name: "writes fail", operations: .writes, fault: .inputOutput, forEver: true),
-            Failing(name: "the disk is full for a moment", operations: .writes, fault: .full, forEver: false),
-            Failing(name: "the disk is full", operations: .writes, fault: .full, forEver: true),
-            Failing(name: "a sync fails once", operations: .syncs, fault: .inputOutput, forEver: false),
-            Failing(name: "syncs fail", operations: .syncs, fault: .inputOutput, forEver: true),
-            Failing(name: "a read fails once", operations: .reads, fault: .inputOutput, forEver: false),
-            Failing(name: "reads fail", operations: .reads, fault: .inputOutput, forEver: true),
-            Failing(name: "a file cannot be cut", operations: .truncations, fault: .inputOutput, forEver: false),
-            Failing(name: "a file cannot be removed", operations: .removals, fault: .inputOutput, forEver: false),
-        ]
+    @Test("Nothing acknowledged is lost and nothing is torn when the power goes or a disk fails")
+    func honest() throws {
+        let sweep = try CrashSweep(.otherProgram, options)
+        var outcome = try sweep.cutPower()
+        #expect(outcome.places > 50)
+        #expect(outcome.cuts > outcome.places)
+        #expect(outcome.states > 3)
+        for failing in DiskFailing.all.prefix(2) { outcome += try sweep.fail(failing) }
+        #expect(outcome.failures == 2)
+        #expect(outcome.problems.isEmpty, "\(outcome.problems.map(\.text).joined(separator: "\n"))")
     }
 
-    @Test("A disk that fails takes nothing that was acknowledged, and the node goes on", arguments: Failing.all)
-    func diskError(failing: Failing) throws {
-        let seed = testSeed("disk error: \(failing.name)")
-        var places = 0
-        for (index, script) in CrashScript.chosen.enumerated() {
-            // A quarter of the scripts, others in every run.
-            guard CrashSweep.triesEverything || (UInt64(index) &+ seed) % 4 == 0 else { continue }
-            let sweep = try CrashSweep(script, seed: seed)
-            let outcome = try sweep.fail(
-                failing.operations,
-                with: failing.fault,
-                forEver: failing.forEver,
-                placesMax: 2
-            )
-            places += outcome.places
-            #expect(
-                outcome.problems.isEmpty,
-                "\(script.name), \(failing.name): \(outcome.problems.joined(separator: "\n"))"
-            )
+    @Test("A disk that only says it has synced is found to lose what was acknowledged")
+    func lyingDisk() throws {
+        let outcome = try CrashSweep(.writes, options).cutPower(whileLying: true)
+        #expect(outcome.problems.contains { $0.text.contains("was promised, and is not there") })
+    }
+
+    @Test("What was promised and never written is reported, with the place that shows it again")
+    func brokenPromise() throws {
+        let script = CrashScript(name: "a promise is broken") { stage in
+            try stage.add("نوشته", at: stage.branch)
+            stage.promise("نانوشته")
+            try stage.edit(stage.ids[0], note: "ویرایش", at: stage.branch)
         }
-        print("disk error: \(failing.name): \(places) places")
-        #expect(places > 0)
+        let problem = try #require(try CrashSweep(script, options).cutPower().problems.first)
+        #expect(problem.text.contains("نانوشته is 0 times"))
+        var again = options
+        again.place = problem.place
+        #expect(try CrashSweep(script, again).cutPower().problems.map(\.text).contains(problem.text))
     }
-}
 
-extension CrashScript: CustomTestStringConvertible {
-    package var testDescription: String { name }
+    @Test("A transaction of which a part is there is reported")
+    func tornTransaction() throws {
+        let script = CrashScript(
+            name: "two writes that should be one",
+            play: { stage in
+                try stage.add("نخست", at: stage.branch)
+                try stage.add("دوم", at: stage.branch)
+            },
+            recover: { stage in
+                let count = try stage.branch.replica.read { reader in
+                    try Int.fetchOne(reader.db, sql: "SELECT count(*) FROM customer")
+                }
+                return count == 6 || count == 8 ? [] : ["half of it is there"]
+            }
+        )
+        let outcome = try CrashSweep(script, options).cutPower()
+        #expect(outcome.problems.contains { $0.text.contains("half of it is there") })
+    }
 }

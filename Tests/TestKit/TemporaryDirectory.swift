@@ -4,8 +4,13 @@ import Foundation
 package final class TemporaryDirectory: Sendable {
     package let path: String
 
-    package init() {
-        path = FileManager.default.temporaryDirectory.appendingPathComponent("peyvand-\(UUID().uuidString)").path
+    /// - Parameter inMemory: Puts it where the system keeps files in memory, if it does: a sync costs nothing there.
+    package init(inMemory: Bool = false) {
+        let memory = "/dev/shm"
+        let home =
+            inMemory && FileManager.default.isWritableFile(atPath: memory)
+            ? URL(fileURLWithPath: memory) : FileManager.default.temporaryDirectory
+        path = home.appendingPathComponent("peyvand-\(UUID().uuidString)").path
         try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     }
 

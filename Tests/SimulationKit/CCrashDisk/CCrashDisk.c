@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "CCrashDisk.h"
+#include "Storage.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,25 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECTOR 512
 #define SHM_LOCKS 8
 #define MARK "crashdisk "
-
-/* Bytes that grow. */
-typedef struct {
-    uint8_t *bytes;
-    int64_t size, capacity;
-} buffer;
-
-/* A write or truncation that was not synced. */
-typedef struct change {
-    struct change *next;
-    int is_truncate;
-    /* A sync that should have written it has failed. */
-    int is_lost;
-    int64_t offset, size;
-    uint8_t bytes[];
-} change;
 
 /* The index of the write-ahead log, shared by the handles of one file. */
 typedef struct {
@@ -51,7 +34,7 @@ typedef struct file {
     dev_t device;
     ino_t inode;
     buffer visible, durable;
-    change *first, *last;
+    pendings unsynced;
     shared_index *index;
     /* Locks of SQLite's rollback mode. */
     int shared;
@@ -62,6 +45,8 @@ typedef struct file {
 
 struct crash_disk {
     struct crash_disk *next;
+    /* Guards all that follows, and what its handles point to. */
+    pthread_mutex_t lock;
     char *directory;
     size_t length;
     file *files;
@@ -92,87 +77,12 @@ typedef struct handle {
     char *path;
 } handle;
 
-typedef struct saved {
-    struct saved *next;
-    /* Below the disk's directory, beginning with a slash. */
-    char *path;
-    int is_directory;
-    int is_database;
-    /* Of its marker; a fence remembers it. */
-    ino_t inode;
-    buffer durable;
-    change *first, *last;
-} saved;
-
-struct crash_state {
-    saved *files;
-};
-
+/* Guards the list of disks. Who needs a disk's lock too takes it after this one. */
 static pthread_mutex_t lock_of_all = PTHREAD_MUTEX_INITIALIZER;
 static crash_disk *disks;
 static sqlite3_vfs *real;
 static sqlite3_vfs ours;
 static int64_t last_number;
-
-/* MARK: bytes */
-
-static void buffer_resize(buffer *buffer, int64_t size) {
-    if (size > buffer->capacity) {
-        int64_t capacity = buffer->capacity * 2 > size ? buffer->capacity * 2 : size;
-        buffer->bytes = realloc(buffer->bytes, (size_t)capacity);
-        buffer->capacity = capacity;
-    }
-    if (size > buffer->size) memset(buffer->bytes + buffer->size, 0, (size_t)(size - buffer->size));
-    buffer->size = size;
-}
-
-static void buffer_write(buffer *buffer, const uint8_t *bytes, int64_t offset, int64_t size) {
-    if (offset + size > buffer->size) buffer_resize(buffer, offset + size);
-    memcpy(buffer->bytes + offset, bytes, (size_t)size);
-}
-
-static void buffer_copy(buffer *to, const buffer *from) {
-    buffer_resize(to, 0);
-    if (from->size > 0) buffer_write(to, from->bytes, 0, from->size);
-}
-
-static void buffer_apply(buffer *buffer, const change *change) {
-    if (change->is_truncate) {
-        buffer_resize(buffer, change->size);
-    } else {
-        buffer_write(buffer, change->bytes, change->offset, change->size);
-    }
-}
-
-static void add_change(change **first, change **last, int is_truncate, int is_lost, const void *bytes, int64_t offset,
-                       int64_t size) {
-    change *added = malloc(sizeof(change) + (is_truncate ? 0 : (size_t)size));
-    added->next = NULL;
-    added->is_truncate = is_truncate;
-    added->is_lost = is_lost;
-    added->offset = offset;
-    added->size = size;
-    if (!is_truncate) memcpy(added->bytes, bytes, (size_t)size);
-    if (*last) (*last)->next = added;
-    else *first = added;
-    *last = added;
-}
-
-static void free_changes(change **first, change **last) {
-    for (change *each = *first, *next; each; each = next) {
-        next = each->next;
-        free(each);
-    }
-    *first = *last = NULL;
-}
-
-/* SplitMix64. */
-static uint64_t draw(uint64_t *state) {
-    uint64_t mixed = (*state += 0x9E3779B97F4A7C15u);
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBu;
-    return mixed ^ (mixed >> 31);
-}
 
 /* MARK: files and their markers */
 
@@ -198,9 +108,9 @@ static void index_release(shared_index *index) {
 }
 
 static void file_free(file *file) {
-    free_changes(&file->first, &file->last);
-    free(file->visible.bytes);
-    free(file->durable.bytes);
+    pendings_clear(&file->unsynced);
+    buffer_free(&file->visible);
+    buffer_free(&file->durable);
     if (file->descriptor >= 0) close(file->descriptor);
     index_release(file->index);
     free(file);
@@ -230,7 +140,7 @@ static file *file_at(crash_disk *disk, const char *path, int creates) {
         return NULL;
     }
     file *made = calloc(1, sizeof *made);
-    made->number = ++last_number;
+    made->number = __atomic_add_fetch(&last_number, 1, __ATOMIC_RELAXED);
     made->descriptor = descriptor;
     made->device = state.st_dev;
     made->inode = state.st_ino;
@@ -243,8 +153,11 @@ static file *file_at(crash_disk *disk, const char *path, int creates) {
             /* A copy that somebody has made of a file. Nobody has synced it here. */
             file *original = file_numbered(disk, atoll((char *)bytes + strlen(MARK)));
             if (original && original->visible.size > 0) {
-                buffer_copy(&made->visible, &original->visible);
-                add_change(&made->first, &made->last, 0, 0, made->visible.bytes, 0, made->visible.size);
+                uint8_t *copied = malloc((size_t)original->visible.size);
+                buffer_read(&original->visible, copied, 0, original->visible.size);
+                buffer_write(&made->visible, copied, 0, original->visible.size);
+                pendings_add(&made->unsynced, 0, copied, 0, original->visible.size);
+                free(copied);
             }
         } else {
             buffer_write(&made->visible, bytes, 0, count);
@@ -283,11 +196,8 @@ static void capture_directory(crash_disk *disk, const char *directory, crash_sta
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         if (lstat(path, &information) != 0) continue;
         if (!S_ISREG(information.st_mode) && !S_ISDIR(information.st_mode)) continue;
-        saved *kept = calloc(1, sizeof *kept);
-        kept->path = strdup(path + disk->length);
+        saved *kept = state_add(state, path + disk->length);
         kept->inode = information.st_ino;
-        kept->next = state->files;
-        state->files = kept;
         if (S_ISDIR(information.st_mode)) {
             kept->is_directory = 1;
             capture_directory(disk, path, state);
@@ -308,73 +218,25 @@ static void capture_directory(crash_disk *disk, const char *directory, crash_sta
         if (known) {
             kept->is_database = 1;
             buffer_copy(&kept->durable, &known->durable);
-            for (change *each = known->first; each; each = each->next) {
-                add_change(&kept->first, &kept->last, each->is_truncate, each->is_lost, each->bytes, each->offset,
-                           each->size);
-            }
+            pendings_copy(&kept->unsynced, &known->unsynced);
         } else if (information.st_size > 0) {
             int descriptor = open(path, O_RDONLY | O_CLOEXEC);
             if (descriptor < 0) continue;
-            buffer_resize(&kept->durable, information.st_size);
-            ssize_t count = pread(descriptor, kept->durable.bytes, (size_t)information.st_size, 0);
-            buffer_resize(&kept->durable, count < 0 ? 0 : count);
+            uint8_t *bytes = malloc((size_t)information.st_size);
+            ssize_t count = pread(descriptor, bytes, (size_t)information.st_size, 0);
+            if (count > 0) buffer_write(&kept->durable, bytes, 0, count);
+            free(bytes);
             close(descriptor);
         }
     }
     closedir(listing);
 }
 
-static crash_state *state_copy(const crash_state *state) {
-    crash_state *copy = calloc(1, sizeof *copy);
-    saved **last = &copy->files;
-    for (const saved *each = state->files; each; each = each->next) {
-        saved *kept = calloc(1, sizeof *kept);
-        kept->path = strdup(each->path);
-        kept->is_directory = each->is_directory;
-        kept->is_database = each->is_database;
-        kept->inode = each->inode;
-        buffer_copy(&kept->durable, &each->durable);
-        for (change *one = each->first; one; one = one->next) {
-            add_change(&kept->first, &kept->last, one->is_truncate, one->is_lost, one->bytes, one->offset, one->size);
-        }
-        *last = kept;
-        last = &kept->next;
-    }
-    return copy;
-}
-
 static crash_state *capture(crash_disk *disk) {
-    if (disk->at_cut) return state_copy(disk->at_cut);
+    if (disk->at_cut) return crash_state_copy(disk->at_cut);
     crash_state *state = calloc(1, sizeof *state);
     capture_directory(disk, disk->directory, state);
     return state;
-}
-
-void crash_state_free(crash_state *state) {
-    if (!state) return;
-    for (saved *each = state->files, *next; each; each = next) {
-        next = each->next;
-        free_changes(&each->first, &each->last);
-        free(each->durable.bytes);
-        free(each->path);
-        free(each);
-    }
-    free(state);
-}
-
-int64_t crash_state_unsynced(const crash_state *state) {
-    int64_t count = 0;
-    for (const saved *each = state->files; each; each = each->next) {
-        for (change *one = each->first; one; one = one->next) count++;
-    }
-    return count;
-}
-
-static const saved *saved_at(const crash_state *state, const char *path) {
-    for (const saved *each = state->files; each; each = each->next) {
-        if (strcmp(each->path, path) == 0) return each;
-    }
-    return NULL;
 }
 
 static void remove_others(crash_disk *disk, const char *directory, const crash_state *state) {
@@ -389,9 +251,9 @@ static void remove_others(crash_disk *disk, const char *directory, const crash_s
         if (lstat(path, &information) != 0) continue;
         if (S_ISDIR(information.st_mode)) {
             remove_others(disk, path, state);
-            if (!saved_at(state, path + disk->length)) rmdir(path);
+            if (!state_at(state, path + disk->length)) rmdir(path);
         } else {
-            const saved *kept = saved_at(state, path + disk->length);
+            const saved *kept = state_at(state, path + disk->length);
             /* A file that is kept stays the same file, if it is: a fence knows its inode. */
             if (!kept) unlink(path);
         }
@@ -403,75 +265,24 @@ static void remove_others(crash_disk *disk, const char *directory, const crash_s
 static int mend_inode(buffer *buffer, ino_t old, ino_t new) {
     if (buffer->size == 0 || buffer->size > 4000) return 0;
     char text[4001], former[60], mended[4100];
-    memcpy(text, buffer->bytes, (size_t)buffer->size);
-    text[buffer->size] = 0;
+    text[buffer_read(buffer, text, 0, buffer->size)] = 0;
     snprintf(former, sizeof former, "\"inode\":%llu,", (unsigned long long)old);
     char *found = strstr(text, former);
     if (!found) return 0;
     int length = snprintf(mended, sizeof mended, "%.*s\"inode\":%llu,%s", (int)(found - text), text,
                           (unsigned long long)new, found + strlen(former));
     buffer_resize(buffer, 0);
-    buffer_write(buffer, (uint8_t *)mended, 0, length);
+    buffer_write(buffer, mended, 0, length);
     return 1;
 }
 
-/* What a power cut leaves of one file. */
-static void lose(file *file, uint64_t *random, int manner) {
-    int64_t count = 0, kept = 0;
-    for (change *each = file->first; each; each = each->next) count++;
-    if (manner == CRASH_IN_ORDER) kept = (int64_t)(draw(random) % (uint64_t)(count + 1));
-    int64_t number = 0;
-    for (change *each = file->first; each; each = each->next, number++) {
-        if (each->is_lost) continue;
-        int fate;
-        switch (manner) {
-        case CRASH_KEEP: fate = 0; break;
-        case CRASH_DROP: fate = 1; break;
-        case CRASH_IN_ORDER: fate = number < kept ? 0 : number == kept ? 2 : 1; break;
-        default: fate = (int)(draw(random) % 8); break;
-        }
-        if (each->is_truncate) {
-            if (fate == 0 || fate > 3) buffer_apply(&file->durable, each);
-            continue;
-        }
-        if (fate == 1 || fate == 4) continue;
-        if (fate != 2 && fate != 3) {
-            buffer_apply(&file->durable, each);
-            continue;
-        }
-        /* Sector by sector: there, not there, or nonsense; only the bytes of this write. */
-        for (int64_t begin = 0; begin < each->size;) {
-            int64_t end = (each->offset + begin) / SECTOR * SECTOR + SECTOR - each->offset;
-            if (end > each->size) end = each->size;
-            uint64_t which = draw(random) % 8;
-            if (which < 4) {
-                buffer_write(&file->durable, each->bytes + begin, each->offset + begin, end - begin);
-            } else if (which == 4 && fate == 3) {
-                for (int64_t at = begin; at < end; at++) {
-                    uint8_t byte = (uint8_t)draw(random);
-                    buffer_write(&file->durable, &byte, each->offset + at, 1);
-                }
-            }
-            begin = end;
-        }
-    }
-    free_changes(&file->first, &file->last);
-    buffer_copy(&file->visible, &file->durable);
-}
-
-static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, int manner, int is_cut) {
+static void put_back(crash_disk *disk, const crash_state *state) {
     disk->start++;
     disk->is_powered = 1;
     disk->cut_at = 0;
     disk->fault_at = 0;
-    crash_state *own = NULL;
-    if (state == disk->at_cut) {
-        own = disk->at_cut;
-        disk->at_cut = NULL;
-    } else {
-        crash_state_free(disk->at_cut);
-        disk->at_cut = NULL;
-    }
+    crash_state_free(disk->at_cut);
+    disk->at_cut = NULL;
     remove_others(disk, disk->directory, state);
     /* Files that handles still look at are kept until those close. */
     for (file **each = &disk->files; *each;) {
@@ -487,18 +298,11 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
             file_free(old);
         }
     }
-    uint64_t random = seed;
-    /* Directories come before what lies in them: the list has them after. */
+    /* Directories come before what lies in them, as they do in the list. */
     for (const saved *each = state->files; each; each = each->next) {
         if (!each->is_directory) continue;
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%s%s", disk->directory, each->path);
-        for (char *slash = path + disk->length; slash; slash = strchr(slash + 1, '/')) {
-            char kept = *slash;
-            *slash = 0;
-            mkdir(path, 0750);
-            *slash = kept;
-        }
         mkdir(path, 0750);
     }
     for (const saved *each = state->files; each; each = each->next) {
@@ -510,11 +314,10 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
         if (!made) continue;
         buffer_copy(&made->durable, &each->durable);
         buffer_copy(&made->visible, &each->durable);
-        for (change *one = each->first; one; one = one->next) {
-            add_change(&made->first, &made->last, one->is_truncate, one->is_lost, one->bytes, one->offset, one->size);
-            buffer_apply(&made->visible, one);
+        pendings_copy(&made->unsynced, &each->unsynced);
+        for (int64_t number = 0; number < each->unsynced.count; number++) {
+            buffer_apply(&made->visible, each->unsynced.all[number].change);
         }
-        if (is_cut) lose(made, &random, manner);
         mark(made);
     }
     for (const saved *each = state->files; each; each = each->next) {
@@ -533,12 +336,14 @@ static void put_back(crash_disk *disk, const crash_state *state, uint64_t seed, 
         snprintf(path, sizeof path, "%s%s", disk->directory, each->path);
         int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
         if (descriptor >= 0) {
-            if (bytes.size > 0 && pwrite(descriptor, bytes.bytes, (size_t)bytes.size, 0) != bytes.size) perror(path);
+            uint8_t *flat = malloc((size_t)bytes.size + 1);
+            buffer_read(&bytes, flat, 0, bytes.size);
+            if (bytes.size > 0 && pwrite(descriptor, flat, (size_t)bytes.size, 0) != bytes.size) perror(path);
+            free(flat);
             close(descriptor);
         }
-        free(bytes.bytes);
+        buffer_free(&bytes);
     }
-    crash_state_free(own);
 }
 
 /* MARK: counting, failing, cutting */
@@ -580,9 +385,9 @@ static void tell(crash_disk *disk) {
     if (!disk->watcher || !disk->is_powered) return;
     void (*watcher)(void *) = disk->watcher;
     void *context = disk->watcher_context;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     watcher(context);
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
 }
 
 static int is_dead(handle *handle) {
@@ -618,8 +423,12 @@ static void leave_index(handle *handle) {
     index_release(index);
 }
 
-static void disk_drop_if_gone(crash_disk *disk) {
-    if (!disk->is_gone || disk->handles > 0) return;
+/* Lets go of the lock, and of the disk if nobody needs it any more. */
+static void disk_unlock(crash_disk *disk) {
+    int is_needed = !disk->is_gone || disk->handles > 0;
+    pthread_mutex_unlock(&disk->lock);
+    if (is_needed) return;
+    pthread_mutex_destroy(&disk->lock);
     for (file *each = disk->files, *next; each; each = next) {
         next = each->next;
         file_free(each);
@@ -631,8 +440,8 @@ static void disk_drop_if_gone(crash_disk *disk) {
 
 static int x_close(sqlite3_file *base) {
     handle *closed = (handle *)base;
-    pthread_mutex_lock(&lock_of_all);
     crash_disk *disk = closed->disk;
+    pthread_mutex_lock(&disk->lock);
     let_go_of_locks(closed);
     leave_index(closed);
     if (closed->deletes_on_close && !is_dead(closed)) {
@@ -642,42 +451,33 @@ static int x_close(sqlite3_file *base) {
     closed->file->handles--;
     disk->handles--;
     file_drop_if_gone(disk, closed->file);
-    disk_drop_if_gone(disk);
     free(closed->path);
-    pthread_mutex_unlock(&lock_of_all);
     closed->base.pMethods = NULL;
+    disk_unlock(disk);
     return SQLITE_OK;
 }
 
 static int x_read(sqlite3_file *base, void *bytes, int count, sqlite3_int64 offset) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = is_dead(handle) ? SQLITE_IOERR_READ : begin(handle->disk, CRASH_READ);
     if (code == 0) {
-        buffer *visible = &handle->file->visible;
-        int64_t there = visible->size - offset;
-        if (there < 0) there = 0;
-        if (there > count) there = count;
-        if (there > 0) memcpy(bytes, visible->bytes + offset, (size_t)there);
-        if (there < count) {
-            memset((uint8_t *)bytes + there, 0, (size_t)(count - there));
-            code = SQLITE_IOERR_SHORT_READ;
-        }
+        if (buffer_read(&handle->file->visible, bytes, offset, count) < count) code = SQLITE_IOERR_SHORT_READ;
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_write(sqlite3_file *base, const void *bytes, int count, sqlite3_int64 offset) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_IOERR_WRITE;
     if (!is_dead(handle)) {
         file *file = handle->file;
         code = begin(handle->disk, CRASH_WRITE);
         int written = code <= 0 ? count : count / 2;
         if (written > 0) {
-            add_change(&file->first, &file->last, 0, 0, bytes, offset, written);
+            pendings_add(&file->unsynced, 0, bytes, offset, written);
             buffer_write(&file->visible, bytes, offset, written);
             if (file->visible.size <= offset + written) mark(file);
         }
@@ -687,19 +487,19 @@ static int x_write(sqlite3_file *base, const void *bytes, int count, sqlite3_int
         }
         tell(handle->disk);
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_truncate(sqlite3_file *base, sqlite3_int64 size) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_IOERR_TRUNCATE;
     if (!is_dead(handle)) {
         file *file = handle->file;
         code = begin(handle->disk, CRASH_TRUNCATE);
         if (code <= 0) {
-            add_change(&file->first, &file->last, 1, 0, NULL, 0, size);
+            pendings_add(&file->unsynced, 1, NULL, 0, size);
             buffer_resize(&file->visible, size);
             mark(file);
         }
@@ -709,14 +509,14 @@ static int x_truncate(sqlite3_file *base, sqlite3_int64 size) {
         }
         tell(handle->disk);
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_sync(sqlite3_file *base, int flags) {
     (void)flags;
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_IOERR_FSYNC;
     if (!is_dead(handle)) {
         file *file = handle->file;
@@ -727,37 +527,29 @@ static int x_sync(sqlite3_file *base, int flags) {
             code = SQLITE_IOERR_FSYNC;
         } else if (code > 0) {
             /* The system has dropped the pages, and calls them clean. */
-            for (change *each = file->first; each; each = each->next) each->is_lost = 1;
-        } else if (!handle->disk->lies) {
-            change *lost_first = NULL, *lost_last = NULL;
-            for (change *each = file->first; each; each = each->next) {
-                if (each->is_lost) {
-                    add_change(&lost_first, &lost_last, each->is_truncate, 1, each->bytes, each->offset, each->size);
-                } else {
-                    buffer_apply(&file->durable, each);
-                }
+            for (int64_t number = 0; number < file->unsynced.count; number++) {
+                file->unsynced.all[number].is_lost = 1;
             }
-            free_changes(&file->first, &file->last);
-            file->first = lost_first;
-            file->last = lost_last;
+        } else if (!handle->disk->lies) {
+            pendings_sync(&file->unsynced, &file->durable);
         }
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_file_size(sqlite3_file *base, sqlite3_int64 *size) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = is_dead(handle) ? SQLITE_IOERR_FSTAT : SQLITE_OK;
     *size = handle->file->visible.size;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_lock(sqlite3_file *base, int wanted) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_OK;
     file *file = handle->file;
     if (is_dead(handle)) {
@@ -797,13 +589,13 @@ static int x_lock(sqlite3_file *base, int wanted) {
             }
         }
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_unlock(sqlite3_file *base, int wanted) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     file *file = handle->file;
     if (handle->start == handle->disk->start && handle->lock > wanted) {
         if (file->reserved == handle) file->reserved = NULL;
@@ -812,16 +604,16 @@ static int x_unlock(sqlite3_file *base, int wanted) {
         if (wanted == SQLITE_LOCK_NONE && handle->lock >= SQLITE_LOCK_SHARED) file->shared--;
         handle->lock = wanted;
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return SQLITE_OK;
 }
 
 static int x_check_reserved_lock(sqlite3_file *base, int *result) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     *result = handle->file->reserved || handle->file->pending || handle->file->exclusive;
     int code = is_dead(handle) ? SQLITE_IOERR_CHECKRESERVEDLOCK : SQLITE_OK;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
@@ -850,7 +642,7 @@ static int x_device_characteristics(sqlite3_file *base) {
 static int x_shm_map(sqlite3_file *base, int region, int size, int extends, void volatile **bytes) {
     handle *handle = (struct handle *)base;
     *bytes = NULL;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_OK;
     if (is_dead(handle)) {
         code = SQLITE_IOERR_SHMMAP;
@@ -870,13 +662,13 @@ static int x_shm_map(sqlite3_file *base, int region, int size, int extends, void
         }
         if (region < index->count) *bytes = index->regions[region];
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static int x_shm_lock(sqlite3_file *base, int offset, int count, int flags) {
     handle *handle = (struct handle *)base;
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&handle->disk->lock);
     int code = SQLITE_OK;
     shared_index *index = handle->index;
     if (flags & SQLITE_SHM_UNLOCK) {
@@ -906,22 +698,21 @@ static int x_shm_lock(sqlite3_file *base, int offset, int count, int flags) {
             }
         }
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&handle->disk->lock);
     return code;
 }
 
 static void x_shm_barrier(sqlite3_file *base) {
     (void)base;
     __sync_synchronize();
-    pthread_mutex_lock(&lock_of_all);
-    pthread_mutex_unlock(&lock_of_all);
 }
 
 static int x_shm_unmap(sqlite3_file *base, int deletes) {
     (void)deletes;
-    pthread_mutex_lock(&lock_of_all);
-    leave_index((handle *)base);
-    pthread_mutex_unlock(&lock_of_all);
+    handle *handle = (struct handle *)base;
+    pthread_mutex_lock(&handle->disk->lock);
+    leave_index(handle);
+    pthread_mutex_unlock(&handle->disk->lock);
     return SQLITE_OK;
 }
 
@@ -947,23 +738,23 @@ static const sqlite3_io_methods methods = {
 
 /* MARK: what SQLite calls, on names */
 
-/* The disk that a path lies on. To be called with the lock. */
+/* The disk that a path lies on, locked; NULL when that is the real one. */
 static crash_disk *disk_of(const char *path) {
     if (!path) return NULL;
-    for (crash_disk *each = disks; each; each = each->next) {
-        if (strncmp(path, each->directory, each->length) == 0 && path[each->length] == '/') return each;
+    pthread_mutex_lock(&lock_of_all);
+    crash_disk *found = disks;
+    while (found && !(strncmp(path, found->directory, found->length) == 0 && path[found->length] == '/')) {
+        found = found->next;
     }
-    return NULL;
+    if (found) pthread_mutex_lock(&found->lock);
+    pthread_mutex_unlock(&lock_of_all);
+    return found;
 }
 
 static int x_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *flags_out) {
     (void)vfs;
-    pthread_mutex_lock(&lock_of_all);
     crash_disk *disk = disk_of(path);
-    if (!disk) {
-        pthread_mutex_unlock(&lock_of_all);
-        return real->xOpen(real, path, base, flags, flags_out);
-    }
+    if (!disk) return real->xOpen(real, path, base, flags, flags_out);
     handle *opened = (handle *)base;
     memset(opened, 0, sizeof *opened);
     int code = SQLITE_CANTOPEN;
@@ -982,16 +773,16 @@ static int x_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int fl
             code = SQLITE_OK;
         }
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     return code;
 }
 
 static int x_delete(sqlite3_vfs *vfs, const char *path, int syncs) {
     (void)vfs;
-    pthread_mutex_lock(&lock_of_all);
     crash_disk *disk = disk_of(path);
+    if (!disk) return real->xDelete(real, path, syncs);
     int code = SQLITE_IOERR_DELETE;
-    if (disk && disk->is_powered) {
+    if (disk->is_powered) {
         tell(disk);
         file *file = file_at(disk, path, 0);
         if (!file) {
@@ -1009,25 +800,23 @@ static int x_delete(sqlite3_vfs *vfs, const char *path, int syncs) {
             }
         }
     }
-    pthread_mutex_unlock(&lock_of_all);
-    return disk ? code : real->xDelete(real, path, syncs);
+    pthread_mutex_unlock(&disk->lock);
+    return code;
 }
 
 static int x_access(sqlite3_vfs *vfs, const char *path, int flags, int *result) {
     (void)vfs;
-    pthread_mutex_lock(&lock_of_all);
     crash_disk *disk = disk_of(path);
+    if (!disk) return real->xAccess(real, path, flags, result);
     int code = SQLITE_OK;
-    if (disk) {
-        if (!disk->is_powered) {
-            code = SQLITE_IOERR_ACCESS;
-        } else {
-            file *file = file_at(disk, path, 0);
-            *result = file && (flags != SQLITE_ACCESS_EXISTS || file->visible.size > 0);
-        }
+    if (!disk->is_powered) {
+        code = SQLITE_IOERR_ACCESS;
+    } else {
+        file *file = file_at(disk, path, 0);
+        *result = file && (flags != SQLITE_ACCESS_EXISTS || file->visible.size > 0);
     }
-    pthread_mutex_unlock(&lock_of_all);
-    return disk ? code : real->xAccess(real, path, flags, result);
+    pthread_mutex_unlock(&disk->lock);
+    return code;
 }
 
 static int x_full_pathname(sqlite3_vfs *vfs, const char *path, int size, char *full) {
@@ -1086,6 +875,7 @@ crash_disk *crash_disk_make(const char *directory) {
         ours.xGetLastError = x_last_error;
     }
     crash_disk *disk = calloc(1, sizeof *disk);
+    pthread_mutex_init(&disk->lock, NULL);
     disk->directory = strdup(full);
     disk->length = strlen(full);
     disk->is_powered = 1;
@@ -1106,125 +896,81 @@ void crash_disk_free(crash_disk *disk) {
             break;
         }
     }
-    int is_last = disks == NULL;
-    disk->is_gone = 1;
-    disk_drop_if_gone(disk);
-    if (is_last) sqlite3_vfs_register(real, 1);
+    if (disks == NULL) sqlite3_vfs_register(real, 1);
+    pthread_mutex_lock(&disk->lock);
     pthread_mutex_unlock(&lock_of_all);
+    disk->is_gone = 1;
+    disk_unlock(disk);
 }
 
 int64_t crash_disk_count(crash_disk *disk, int kinds) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     int64_t count = 0;
     for (int kind = CRASH_READ; kind <= CRASH_DELETE; kind *= 2) {
         if (kind & kinds) count += disk->counts[place_of(kind)];
     }
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     return count;
 }
 
 void crash_disk_cut_at(crash_disk *disk, int64_t n) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     disk->cut_at = n;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 void crash_disk_cut(crash_disk *disk) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     cut(disk);
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 int crash_disk_is_powered(crash_disk *disk) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     int is_powered = disk->is_powered;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     return is_powered;
 }
 
 void crash_disk_fail_at(crash_disk *disk, int kinds, int64_t n, int code, int for_ever) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     disk->fault_kinds = kinds;
     disk->fault_at = n;
     disk->fault_code = code;
     disk->fault_for_ever = for_ever;
     disk->failures = 0;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 int64_t crash_disk_failures(crash_disk *disk) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     int64_t failures = disk->failures;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     return failures;
 }
 
 void crash_disk_lie(crash_disk *disk, int lies) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     disk->lies = lies;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 void crash_disk_watch(crash_disk *disk, void (*call)(void *context), void *context) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     disk->watcher = call;
     disk->watcher_context = context;
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 crash_state *crash_disk_capture(crash_disk *disk) {
-    pthread_mutex_lock(&lock_of_all);
+    pthread_mutex_lock(&disk->lock);
     crash_state *state = capture(disk);
-    pthread_mutex_unlock(&lock_of_all);
+    pthread_mutex_unlock(&disk->lock);
     return state;
 }
 
 void crash_disk_restore(crash_disk *disk, const crash_state *state) {
-    pthread_mutex_lock(&lock_of_all);
-    put_back(disk, state, 0, CRASH_KEEP, 0);
-    pthread_mutex_unlock(&lock_of_all);
-}
-
-void crash_disk_restart(crash_disk *disk, const crash_state *state, uint64_t seed, int manner) {
-    pthread_mutex_lock(&lock_of_all);
-    put_back(disk, state, seed, manner, 1);
-    pthread_mutex_unlock(&lock_of_all);
-}
-
-uint64_t crash_disk_print(crash_disk *disk) {
-    pthread_mutex_lock(&lock_of_all);
-    /* The order of files does not matter. */
-    uint64_t sum = 0;
-    for (file *each = disk->files; each; each = each->next) {
-        struct stat information;
-        char link[64], path[PATH_MAX];
-        if (each->inode == 0 || fstat(each->descriptor, &information) != 0 || information.st_nlink == 0) continue;
-        snprintf(link, sizeof link, "/proc/self/fd/%d", each->descriptor);
-        ssize_t length = readlink(link, path, sizeof path);
-        if (length < 3 || memcmp(path + length - 3, ".db", 3) != 0) continue;
-        /* FNV-1a, eight bytes at a time. */
-        uint64_t hash = 0xCBF29CE484222325u;
-        for (ssize_t at = (ssize_t)disk->length; at < length; at++) hash = (hash ^ (uint8_t)path[at]) * 0x100000001B3u;
-        for (int64_t at = 0; at + 8 <= each->visible.size; at += 8) {
-            uint64_t word;
-            memcpy(&word, each->visible.bytes + at, 8);
-            hash = (hash ^ word) * 0x100000001B3u;
-            hash ^= hash >> 29;
-        }
-        sum += hash;
-    }
-    pthread_mutex_unlock(&lock_of_all);
-    return sum;
-}
-
-int crash_recover(const char *path) {
-    sqlite3 *database = NULL;
-    int code = sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL);
-    /* Reads the header only, in a transaction: that recovers whatever is to be recovered. */
-    if (code == SQLITE_OK) code = sqlite3_exec(database, "PRAGMA user_version", NULL, NULL, NULL);
-    if (code == SQLITE_OK) {
-        code = sqlite3_wal_checkpoint_v2(database, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-    }
-    int closed = sqlite3_close(database);
-    return code == SQLITE_OK ? closed : code;
+    pthread_mutex_lock(&disk->lock);
+    put_back(disk, state);
+    pthread_mutex_unlock(&disk->lock);
 }

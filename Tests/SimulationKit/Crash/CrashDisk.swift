@@ -30,6 +30,10 @@ package final class CrashDisk: @unchecked Sendable {
         case allDropped
         /// Kept up to one of them, which is torn.
         case inOrder
+        /// Like `anyhow`, but what is torn is torn at 4,096 bytes.
+        case pages
+        /// Each is kept, dropped, or half of it is nonsense.
+        case garbled
     }
 
     /// What is done to a disk.
@@ -63,12 +67,32 @@ package final class CrashDisk: @unchecked Sendable {
 
         /// How many writes and truncations were not synced.
         package var unsynced: Int { Int(crash_state_unsynced(pointer)) }
+
+        /// What a power cut leaves of it. All of that is durable; the same seed leaves the same.
+        package func cut(seed: UInt64, manner: Manner = .anyhow) -> State {
+            State(crash_state_cut(pointer, seed, manner.rawValue))
+        }
+
+        /// Whether there is a file; paths begin with a slash, which stands for ``CrashDisk/directory``.
+        package func has(_ path: String) -> Bool { crash_state_has(pointer, path) != 0 }
+
+        /// A number for what is durable in the files whose paths end so: equal for equal bytes.
+        package func print(ofFilesEndingIn ending: String = "") -> UInt64 { crash_state_print(pointer, ending) }
+
+        /// Lets SQLite recover a database as the next one who opens it would, and put its write-ahead log into the file,
+        /// in memory alone. A hundred times faster than opening a node.
+        ///
+        /// - Returns: A result code of SQLite, and what it leaves.
+        package func recovered(_ path: String) -> (code: Int, left: State) {
+            let left = State(crash_state_copy(pointer))
+            return (Int(crash_state_recover(left.pointer, path)), left)
+        }
     }
 
     /// SQLite does not take the disk.
     package struct NotTaken: Error {}
 
-    private let home = TemporaryDirectory()
+    private let home = TemporaryDirectory(inMemory: true)
     private let pointer: OpaquePointer
 
     /// A new disk, empty.
@@ -136,17 +160,8 @@ package final class CrashDisk: @unchecked Sendable {
 
     /// Puts in the place of everything what a power cut leaves of a state, and switches the power on.
     package func restart(_ state: State, seed: UInt64, manner: Manner = .anyhow) {
-        crash_disk_restart(pointer, state.pointer, seed, manner.rawValue)
+        restore(state.cut(seed: seed, manner: manner))
     }
-
-    /// A number for what the databases (`*.db`, without their journals) hold at the moment: equal for equal bytes.
-    package var print: UInt64 { crash_disk_print(pointer) }
-
-    /// Lets SQLite recover a database of this disk as the next one who opens it would, and puts its write-ahead log into
-    /// the file. A hundred times faster than opening a node.
-    ///
-    /// - Returns: A result code of SQLite.
-    package func recover(_ path: String) -> Int { Int(crash_recover(path)) }
 
     // MARK: Faults
 

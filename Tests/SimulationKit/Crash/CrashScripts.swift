@@ -14,8 +14,7 @@ package struct CrashScript: Sendable {
     var isHubTheVictim = false
     /// Makes both nodes; they are closed afterwards.
     var prepare: @Sendable (Stage) throws -> Void = { try $0.makeBoth() }
-    /// What is swept. Both nodes are open, unless ``opensVictim`` says otherwise; the victim's opening and closing are
-    /// swept too.
+    /// What is swept. The victim is open, unless ``opensVictim`` says otherwise; its opening and closing are swept too.
     let play: @Sendable (Stage) throws -> Void
     var opensVictim = true
     /// What must be after a recovery, beside what always must; may open the victim first, or mend what the script broke.
@@ -29,15 +28,10 @@ package struct CrashScript: Sendable {
 
 extension CrashScript {
     package static let all: [CrashScript] = [
-        create, writes, largeWrite, otherProgram, sessionAtBranch, sessionAtHub, parkedAtHub, trim, upgrade, eraseAtHub,
-        eraseAtBranch, newLife, backup, restore, firstLoad, refill,
+        create, enrolAtBranch, enrolAtHub, writes, largeWrite, otherProgram, foreignLargeWrite, search, resolve,
+        sessionAtBranch, sessionAtHub, partsAtHub, partsAtBranch, parkedAtHub, shift, trim, upgrade, eraseAtHub,
+        eraseAtBranch, newLife, clone, backup, restore, firstLoad, firstLoadAtHub, loadFromFile, refill,
     ]
-
-    /// Those that `PEYVAND_CRASH_ONLY` names, by a part of their names; all without it.
-    package static let chosen: [CrashScript] = {
-        guard let part = ProcessInfo.processInfo.environment["PEYVAND_CRASH_ONLY"] else { return all }
-        return all.filter { $0.name.contains(part) }
-    }()
 
     static let create = CrashScript(
         name: "a head office is made",
@@ -112,7 +106,7 @@ extension CrashScript {
         }
     )
 
-    private static let unsentAtBoth: @Sendable (Stage) throws -> Void = { stage in
+    static let unsentAtBoth: @Sendable (Stage) throws -> Void = { stage in
         try stage.makeBoth()
         for number in 0..<3 {
             try stage.add("نفرستادهٔ دفتر \(number)", at: stage.hub)
@@ -171,11 +165,21 @@ extension CrashScript {
                 try stage.edit(stage.ids[0], note: "\(stage.clock.milliseconds)", at: stage.hub)
                 try stage.sync()
             }
+            stage.remembered = try stage.hub.replica.withWriterState { $0.end.position }
+            // Safe, and not yet at the branch; then neither.
+            try stage.edit(stage.ids[0], note: "نفرستاده", at: stage.hub)
             try stage.setSafe()
+            try stage.edit(stage.ids[0], note: "نه در پشتیبان", at: stage.hub)
+            stage.clock.milliseconds += StageClock.day * 3 / 2
         },
         play: { stage in
             try stage.hub.replica.trimLog()
+            guard try stage.bodies(gone: 0) > 0 else { throw StoreFailure.database("Nothing was trimmed.") }
             try stage.add("پس از کوتاه کردن", at: stage.hub)
+        },
+        recover: { stage in
+            let gone = try stage.bodies(gone: stage.remembered)
+            return gone == 0 ? [] : ["\(gone) change sets were trimmed that the branch lacks"]
         }
     )
 
@@ -299,28 +303,40 @@ extension CrashScript {
         }
     )
 
+    private static let withoutSnapshot: @Sendable (Stage) throws -> Void = { stage in
+        stage.hub.policy = {
+            $0.snapshotRowsMin = 20
+            $0.snapshotPieceBytes = 3000
+        }
+        try stage.makeHeadOffice()
+        for round in 0..<12 {
+            let names = (0..<4).map { "بار \(round) \($0)" }
+            let ids = try stage.hub.replica.write { transaction in
+                try names.map { try transaction.insert("customer", ["name": .text($0)]) }
+            }.result
+            try stage.edit(ids[0], note: "دوباره", at: stage.hub)
+            try stage.delete(ids[3], at: stage.hub)
+            names.prefix(3).forEach(stage.promise)
+        }
+        try stage.makeBranch()
+    }
+
     static let firstLoad = CrashScript(
         name: "a new branch loads a snapshot",
-        prepare: { stage in
-            stage.hub.policy = {
-                $0.snapshotRowsMin = 20
-                $0.snapshotPieceBytes = 3000
-            }
-            try stage.makeHeadOffice()
-            for round in 0..<12 {
-                let names = (0..<4).map { "بار \(round) \($0)" }
-                let ids = try stage.hub.replica.write { transaction in
-                    try names.map { try transaction.insert("customer", ["name": .text($0)]) }
-                }.result
-                try stage.edit(ids[0], note: "دوباره", at: stage.hub)
-                try stage.delete(ids[3], at: stage.hub)
-                names.prefix(3).forEach(stage.promise)
-            }
-            try stage.makeBranch()
-        },
+        prepare: withoutSnapshot,
         play: { stage in
             try stage.sync()
             try stage.add("پس از بار", at: stage.branch)
+        }
+    )
+
+    static let firstLoadAtHub = CrashScript(
+        name: "head office sends a snapshot",
+        isHubTheVictim: true,
+        prepare: withoutSnapshot,
+        play: { stage in
+            try stage.sync()
+            try stage.add("پس از بار", at: stage.hub)
         }
     )
 
@@ -348,6 +364,17 @@ extension CrashScript {
 }
 
 extension Stage {
+    /// How many change sets after a position have lost their content at head office.
+    fileprivate func bodies(gone after: UInt64) throws -> Int {
+        try hub.replica.read { reader in
+            try Int.fetchOne(
+                reader.db,
+                sql: "SELECT count(*) FROM log WHERE body IS NULL AND position > ?",
+                arguments: [Int64(after)]
+            )
+        } ?? 0
+    }
+
     /// Puts head office back to the backup that it has made.
     fileprivate func restoreHub() throws {
         let now = clock.milliseconds

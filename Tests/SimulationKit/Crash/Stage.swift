@@ -15,33 +15,50 @@ final class CrashNode {
     private var opened: Replica?
     /// What the organisation has decided: told again after each opening.
     var policy: (inout ReplicaPolicy) -> Void = { _ in }
+    /// How far its wall clock is ahead of the true time; counts from the next opening.
+    var aheadMilliseconds: UInt64 = 0
 
     init(_ clock: StageClock) throws {
         disk = try CrashDisk()
         self.clock = clock
     }
 
-    var directory: String { disk.directory + "/node" }
+    /// Where the node lies in a state of its disk.
+    static let directoryOnDisk = "/node"
+    var directory: String { disk.directory + Self.directoryOnDisk }
     var isOpen: Bool { opened != nil }
     var exists: Bool { Replica.exists(in: directory) }
+
+    /// Whether the node is opened when somebody first asks for its replica.
+    var opensWhenNeeded = false
 
     /// The replica, while the node is open.
     var replica: Replica {
         get throws {
+            if opensWhenNeeded { try open() }
             guard let opened else { throw StoreFailure.noNode(directory: directory) }
             return opened
         }
     }
 
+    /// The clocks of the node's machine, which was started long ago.
+    private var nodeClock: NodeClock {
+        let (clock, ahead) = (self.clock, aheadMilliseconds)
+        return NodeClock {
+            let now = clock.milliseconds
+            return NodeClock.Reading(wallMilliseconds: now + ahead, sinceBootMilliseconds: now, boot: 0)
+        }
+    }
+
     func create(_ node: LocalNode) throws {
-        let clock = self.clock
-        opened = try Replica.create(directory, node: node) { clock.milliseconds }
+        opened = try Replica.create(directory, node: node, clock: nodeClock)
         opened?.adopt(policy)
     }
 
+    /// Opens the node, unless it is open.
     func open() throws {
-        let clock = self.clock
-        opened = try Replica.open(directory) { clock.milliseconds }
+        guard opened == nil else { return }
+        opened = try Replica.open(directory, clock: nodeClock)
         opened?.adopt(policy)
     }
 
@@ -63,7 +80,10 @@ final class CrashNode {
     }
 
     /// The process is gone.
-    func die() { opened = nil }
+    func die() {
+        opened = nil
+        opensWhenNeeded = false
+    }
 }
 
 /// The time of a script, which passes when the script says so.
@@ -89,6 +109,10 @@ final class Stage {
     var mayRewriteLog = false
     /// Things that a script wants to remember from its preparation.
     var ids: [RowID] = []
+    var remembered: UInt64 = 0
+    private var invitation: Join?
+    /// What the two agree on for their sessions.
+    var limits = SyncLimits.standard
 
     init() throws {
         hub = try CrashNode(clock)
@@ -115,6 +139,22 @@ final class Stage {
 
     /// What was acknowledged when the power went.
     private(set) var acknowledged = Acknowledged()
+
+    /// What has been promised of a node, to anybody.
+    struct Promise: Hashable {
+        let end: LogPrefix?
+        let acknowledged: Acknowledged
+        let names: Int
+    }
+
+    /// What is promised of a node at this moment.
+    func promise(of node: CrashNode) -> Promise {
+        Promise(
+            end: promisedEnd(of: node),
+            acknowledged: (try? present()) ?? Acknowledged(),
+            names: promisedNames.count
+        )
+    }
 
     /// Looks into the memory of processes that are still alive.
     private func present() throws -> Acknowledged {
@@ -155,29 +195,23 @@ final class Stage {
     /// Another stage, with disks of its own, for the same nodes.
     func twin() throws -> Stage {
         let twin = try Stage()
-        (twin.ids, twin.mayRewriteLog) = (ids, mayRewriteLog)
-        (twin.hub.policy, twin.branch.policy) = (hub.policy, branch.policy)
+        (twin.ids, twin.remembered, twin.invitation) = (ids, remembered, invitation)
+        (twin.mayRewriteLog, twin.limits) = (mayRewriteLog, limits)
+        for (other, node) in [(twin.hub, hub), (twin.branch, branch)] {
+            (other.policy, other.aheadMilliseconds) = (node.policy, node.aheadMilliseconds)
+        }
         return twin
     }
 
-    /// Puts a mark of this stage or of its twin here, with a power cut at one of the nodes.
+    /// Puts a mark of this stage or of its twin here, but for what a power cut has left of one of the nodes.
     ///
-    /// - Parameter withPeer: Puts the other node here too.
-    func begin(
-        _ mark: Mark,
-        losing victim: CrashNode,
-        seed: UInt64,
-        manner: CrashDisk.Manner,
-        withPeer: Bool = true
-    ) {
+    /// - Parameter takesBackFence: Whether the last word of the fence, which was not synced, is lost too.
+    func begin(_ mark: Mark, at victim: CrashNode, left: CrashDisk.State, takesBackFence: Bool) {
         remember(mark)
-        if withPeer {
-            let isHub = victim === hub
-            (isHub ? branch : hub).disk.restore(isHub ? mark.branch : mark.hub)
-        }
-        victim.disk.restart(victim === hub ? mark.hub : mark.branch, seed: seed, manner: manner)
-        // The last word of the fence was not synced.
-        if withPeer, seed % 2 == 1 { victim.takeBackFence() }
+        let isHub = victim === hub
+        (isHub ? branch : hub).disk.restore(isHub ? mark.branch : mark.hub)
+        victim.disk.restore(left)
+        if takesBackFence { victim.takeBackFence() }
     }
 
     // MARK: Making nodes
@@ -196,7 +230,8 @@ final class Stage {
         try hub.replica.completeHeadOffice()
     }
 
-    func makeBranch() throws {
+    /// Makes a branch that belongs to nobody yet.
+    func createBranch() throws {
         try branch.create(
             LocalNode(
                 node: [UInt8](repeating: 4, count: 16),
@@ -208,6 +243,10 @@ final class Stage {
                 hub: LocalNode.Hub(address: "127.0.0.1:1")
             )
         )
+    }
+
+    /// Head office invites the branch.
+    func invite() throws {
         let invitation = try hub.replica.invite(
             "isfahan",
             address: "127.0.0.1:1",
@@ -216,14 +255,25 @@ final class Stage {
         )
         let node = try branch.replica.node
         guard let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey) else { return }
-        let join = Join(
+        self.invitation = Join(
             tokenID: invitation.token,
             secret: invitation.secret,
             node: id,
             nodeKey: key,
             software: "test"
         )
-        try branch.replica.completeJoin(hub.replica.decideJoin(join))
+    }
+
+    /// The branch follows its invitation.
+    func join() throws {
+        guard let invitation else { return }
+        try branch.replica.completeJoin(hub.replica.decideJoin(invitation))
+    }
+
+    func makeBranch() throws {
+        try createBranch()
+        try invite()
+        try join()
     }
 
     /// Head office and a branch that know each other and hold the same few rows; both open.
@@ -280,7 +330,7 @@ final class Stage {
         clock.milliseconds += 10
         var random = SeededRandom(seed: 1)
         for _ in 0..<8 {
-            var conversation = Conversation(child: try branch.replica, hub: try hub.replica)
+            var conversation = Conversation(child: try branch.replica, hub: try hub.replica, limits: limits)
             let end = conversation.run(&random)[0]
             guard end == .reconnecting else {
                 if let end { throw end }

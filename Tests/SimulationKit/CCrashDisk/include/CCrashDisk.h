@@ -27,12 +27,16 @@ enum {
 
 /* What a power cut does to writes that were not synced. */
 enum {
-    /* Each is kept or dropped, torn at 512 bytes or garbled, as the seed says. */
+    /* Each is kept or dropped, torn or garbled at 512 bytes, as the seed says. */
     CRASH_ANYHOW = 0,
     CRASH_KEEP = 1,
     CRASH_DROP = 2,
     /* Kept up to one of them, which is torn; the rest is dropped. */
-    CRASH_IN_ORDER = 3
+    CRASH_IN_ORDER = 3,
+    /* Each is kept, dropped, or torn and garbled at 4,096 bytes. */
+    CRASH_PAGES = 4,
+    /* Each is kept, dropped, or half of it is nonsense. */
+    CRASH_GARBLE = 5
 };
 
 /* Makes a disk for a directory that exists. NULL when SQLite does not take it. */
@@ -74,20 +78,27 @@ crash_state *crash_disk_capture(crash_disk *disk);
 
 void crash_state_free(crash_state *state);
 
-/* Puts a state, of this disk or of another one, in the place of everything, as it was, and switches the power on. Handles turn dead. */
+/* The same once more. */
+crash_state *crash_state_copy(const crash_state *state);
+
+/* Puts a state, of this disk or of another one, in the place of everything, as it was, and switches the power on.
+   Handles turn dead. */
 void crash_disk_restore(crash_disk *disk, const crash_state *state);
 
-/* Puts in the place of everything what a power cut has left of a state, and switches the power on. */
-void crash_disk_restart(crash_disk *disk, const crash_state *state, uint64_t seed, int manner);
-
-/* Whether anything in a state was not synced. */
+/* How much in a state was not synced. */
 int64_t crash_state_unsynced(const crash_state *state);
 
-/* A number for what the databases of the directory hold at the moment: files named `*.db`, without journals. */
-uint64_t crash_disk_print(crash_disk *disk);
+/* What a power cut leaves of a state: everything in it is durable. The same seed leaves the same. */
+crash_state *crash_state_cut(const crash_state *state, uint64_t seed, int manner);
 
-/* Lets SQLite recover a database as the next one who opens it would, puts its write-ahead log into the file, and
-   closes it. Reads no schema. Returns a result code of SQLite. */
-int crash_recover(const char *path);
+/* Whether a state holds a file, at a path below the directory that begins with a slash. */
+int crash_state_has(const crash_state *state, const char *path);
+
+/* A number for the durable content of those files of a state whose paths end so: equal for equal bytes. */
+uint64_t crash_state_print(const crash_state *state, const char *ending);
+
+/* Lets SQLite recover a database of a state as the next one who opens it would, and put its write-ahead log into the
+   file. Neither a disk nor its directory is touched, and no schema is read. Returns a result code of SQLite. */
+int crash_state_recover(crash_state *state, const char *path);
 
 #endif
