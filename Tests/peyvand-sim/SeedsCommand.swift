@@ -146,7 +146,7 @@ struct SeedsCommand: ParsableCommand {
             ?? Double((seeds ?? 300) - UInt64(progress.done)) / max(rate, 0.001)
         let line = String(format: "%d seeds, %.2f a second, %.0f s left", progress.done, rate, left)
         print(isTerminal ? "\r\(line)   " : line, terminator: isTerminal ? "" : "\n")
-        fflush(stdout)
+        fflush(nil)
     }
 }
 

@@ -218,6 +218,7 @@ static void capture_directory(crash_disk *disk, const char *directory, crash_sta
         if (known) {
             kept->is_database = 1;
             buffer_copy(&kept->durable, &known->durable);
+            buffer_copy(&kept->visible, &known->visible);
             pendings_copy(&kept->unsynced, &known->unsynced);
         } else if (information.st_size > 0) {
             int descriptor = open(path, O_RDONLY | O_CLOEXEC);
@@ -313,11 +314,9 @@ static void put_back(crash_disk *disk, const crash_state *state) {
         file *made = file_at(disk, path, 1);
         if (!made) continue;
         buffer_copy(&made->durable, &each->durable);
-        buffer_copy(&made->visible, &each->durable);
+        /* Not made from the writes again: one that a failed sync has lost may have been overwritten since. */
+        buffer_copy(&made->visible, each->unsynced.count > 0 ? &each->visible : &each->durable);
         pendings_copy(&made->unsynced, &each->unsynced);
-        for (int64_t number = 0; number < each->unsynced.count; number++) {
-            buffer_apply(&made->visible, each->unsynced.all[number].change);
-        }
         mark(made);
     }
     for (const saved *each = state->files; each; each = each->next) {

@@ -276,6 +276,7 @@ static saved *saved_copy(const saved *each) {
     kept->is_database = each->is_database;
     kept->inode = each->inode;
     buffer_copy(&kept->durable, &each->durable);
+    buffer_copy(&kept->visible, &each->visible);
     return kept;
 }
 
@@ -307,6 +308,7 @@ void crash_state_free(crash_state *state) {
         next = each->next;
         pendings_clear(&each->unsynced);
         buffer_free(&each->durable);
+        buffer_free(&each->visible);
         free(each->path);
         free(each);
     }

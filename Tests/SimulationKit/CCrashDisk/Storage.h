@@ -67,6 +67,8 @@ typedef struct saved {
     /* Of its marker; a fence remembers it. */
     ino_t inode;
     buffer durable;
+    /* What was read there; without a meaning when nothing is unsynced. */
+    buffer visible;
     pendings unsynced;
 } saved;
 
