@@ -152,7 +152,8 @@ extension Replica: SyncStore {
         let told = contacts.withLock { $0.acknowledgedByLife[hello.origin]?.position } ?? 0
         let acknowledged = max(told, life.acknowledgedPosition)
         if let proof = try writer.formerLifeProof(hello, acknowledged: acknowledged) { return proof }
-        if !life.hasBegun {
+        // A head office that has lost the end of its log must not write under its number until it has that back.
+        if !life.hasBegun, try writer.digest(at: hello.cursor.position) == hello.cursor.digest {
             try writer.transaction { try writer.begin(life, hello, LocalTransaction(writer, arena: FieldArena())) }
             contacts.withLock { $0[hello.node].acknowledged = nil }
         }

@@ -255,7 +255,7 @@ extension ReplicaWriter {
             arguments: arguments
         )
         try db.execute(sql: "DELETE FROM log WHERE origin = ? AND seq > ?", arguments: arguments)
-        if let first { try logWasCut(from: first) }
+        if let first { try recountLog(from: first) }
         // Their numbers will be others again.
         for (table, ids) in touched.born {
             for id in ids {

@@ -61,6 +61,8 @@ final class ReplicaWriter {
         get { digests.selfCheck }
         set { digests.selfCheck = newValue }
     }
+    /// Whether a change set says already that the file was opened; see ``ChangeSetExtensions/opening``.
+    private var hasMarkedOpening = false
     private let compressor = ZstdCompressor()
     private let insertLog: RawStatement
     private let saveVector: RawStatement
@@ -91,6 +93,7 @@ final class ReplicaWriter {
     /// Reads what the file says, after opening and after a failed transaction.
     private func load() throws {
         digests.forget()
+        hasMarkedOpening = false
         try judge?.load()
         erasing = Erasing()
         damagedBuckets = nil
@@ -285,13 +288,17 @@ final class ReplicaWriter {
     /// - Parameter position: If its author had not seen all that this node has: only what stands in the hub's log
     ///   before this.
     func appendOwn(_ draft: ChangeDraft, time: HybridTimestamp, before position: UInt64? = nil) throws {
+        var extensions = ChangeSetExtensions()
+        if !hasMarkedOpening { extensions.opening = nodeClock.chance() >> 16 }
         try appendOwn(
             draft.tables,
             rows: draft.rowCount,
             schemaVersion: schema.version,
             time: time,
-            context: position.map { try context(before: $0) } ?? context()
+            context: position.map { try context(before: $0) } ?? context(),
+            extensions: extensions
         )
+        hasMarkedOpening = true
     }
 
     /// Appends a change set of this node's own.
@@ -414,7 +421,7 @@ final class ReplicaWriter {
     }
 
     /// Change sets were taken out of the log: what was counted from there on is counted again.
-    func logWasCut(from position: Int64) throws {
+    func recountLog(from position: Int64) throws {
         try db.execute(sql: "DELETE FROM logMark WHERE position >= ?", arguments: [position])
         try countLogRows()
     }

@@ -6,6 +6,7 @@ package struct ChangeSetExtensions: Hashable, Sendable {
     private enum Kind {
         static let firstIdentity: UInt64 = 1
         static let renumbered: UInt64 = 2
+        static let opening: UInt64 = 3
     }
 
     /// How many kinds one change set may have.
@@ -40,10 +41,28 @@ package struct ChangeSetExtensions: Hashable, Sendable {
         set { fields[Kind.renumbered] = newValue.isEmpty ? nil : RenumberedRow.bytes(of: newValue) }
     }
 
+    /// Of the first change set after a file was opened: a number drawn by chance.
+    ///
+    /// Two states of one file may go on side by side, or one in the place of the other, and write the same under the
+    /// same number at different times. By this their change sets, and all that follow, have different chains.
+    package var opening: UInt64? {
+        get { decoded(Kind.opening) { reader throws(MalformedBytes) in try reader.varint() } }
+        set {
+            fields[Kind.opening] = newValue.map { number in
+                var writer = ByteWriter(capacity: 10)
+                writer.varint(number)
+                return writer.bytes
+            }
+        }
+    }
+
     /// - Throws: When a kind that this program knows is not what it should be.
     func validate() throws(MalformedBytes) {
         if let bytes = fields[Kind.firstIdentity] { _ = try Self.decode(bytes, FirstIdentity.init(from:)) }
         if let bytes = fields[Kind.renumbered] { _ = try Self.decode(bytes, RenumberedRow.list(from:)) }
+        if let bytes = fields[Kind.opening] {
+            _ = try Self.decode(bytes) { reader throws(MalformedBytes) in try reader.varint() }
+        }
     }
 
     private func decoded<Value>(

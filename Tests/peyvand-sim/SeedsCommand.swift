@@ -64,6 +64,7 @@ struct SeedsCommand: ParsableCommand {
         for (name, count) in simulation.tally.outcomes.sorted(by: { $0.key < $1.key }) { print(row(count, name)) }
         guard let violation = simulation.violation else { return print("Nothing that must not be.".green) }
         print("\(violation)".red)
+        for line in simulation.logs { print(line.dim) }
         if shrink { print(Self.shortest(script, violating: violation.invariant)) }
         throw ExitCode.failure
     }

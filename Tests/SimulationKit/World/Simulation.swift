@@ -5,12 +5,15 @@ package struct Simulation: Sendable {
     package let violation: World.Violation?
     package let tally: Tally
     package let hash: TraceHash
+    /// The end of each node's log, a line each, when something must not be: position, change set, rows, hub's position.
+    package let logs: [String]
 
     /// Plays a script from its beginning to its end.
     package init(playing script: Script) throws {
         self.script = script
         let world = try World(script)
         world.play()
+        logs = world.violations.isEmpty ? [] : world.lastOfLogs()
         (violation, tally, hash) = (world.violations.first, world.tally, world.trace)
     }
 }

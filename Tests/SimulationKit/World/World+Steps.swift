@@ -325,6 +325,7 @@ extension World {
         tally.fault(
             "\(step.node == 0 ? "head office" : "disk") put back, fence \(["fits", "of another", "missing"][Int(fence)])"
         )
+        if node === hub, fence == 0 { wasHubPutBackUnseen = true }
         let held = node.log.marks
         bury(step.node)
         node.disk.restore(state)

@@ -59,6 +59,10 @@ package final class World {
     private(set) var violations: [Violation] = []
     var trace = TraceHash()
     var lastMark = 0
+    /// Whether the whole machine of head office was put back, with everything that could tell.
+    var wasHubPutBackUnseen = false
+    /// Whether people are called to decide what no program can.
+    var hasAlarm = false
     let limits: SyncLimits
 
     init(_ script: Script) throws {
@@ -432,7 +436,7 @@ package final class World {
         } catch {
             if node.isDiskBad {
                 schedule(.start(node: index), after: 600_000)
-            } else {
+            } else if node.disk.isPowered {
                 violate("I2", "node \(index) does not open: \(error)")
             }
             return
