@@ -276,7 +276,6 @@ static saved *saved_copy(const saved *each) {
     kept->is_database = each->is_database;
     kept->inode = each->inode;
     buffer_copy(&kept->durable, &each->durable);
-    buffer_copy(&kept->visible, &each->visible);
     return kept;
 }
 
@@ -285,6 +284,7 @@ crash_state *crash_state_copy(const crash_state *state) {
     saved **last = &copy->files;
     for (const saved *each = state->files; each; each = each->next) {
         *last = saved_copy(each);
+        buffer_copy(&(*last)->visible, &each->visible);
         pendings_copy(&(*last)->unsynced, &each->unsynced);
         last = &(*last)->next;
     }

@@ -10,15 +10,17 @@ import TestKit
 // What is too large for one piece, and what is done about rows afterwards.
 
 extension CrashScript {
-    private static let largeNames = (0..<80).map { "بزرگ \($0)" }
-
-    /// Notes that hardly get smaller.
-    private static func note(_ random: inout SeededRandom) -> String {
-        String((0..<500).map { _ in Character(UnicodeScalar(UInt8(33 + random.below(90)))) })
-    }
+    /// A large transaction: names, and notes that hardly get smaller.
+    private static let largeRows: [(name: String, note: String)] = {
+        var random = SeededRandom(seed: 8)
+        return (0..<80).map { number in
+            ("بزرگ \(number)", String(decoding: (0..<500).map { _ in UInt8(33 + random.below(90)) }, as: UTF8.self))
+        }
+    }()
 
     /// Whether all rows of one transaction are there, or none.
-    private static func wholeness(_ names: [String], at node: CrashNode) throws -> [String] {
+    private static func wholeness(at node: CrashNode) throws -> [String] {
+        let names = largeRows.map(\.name)
         let present = try node.replica.read { reader in
             try Set(String.fetchAll(reader.db, sql: "SELECT name FROM customer"))
         }
@@ -36,16 +38,15 @@ extension CrashScript {
                 stage.limits.partBytesMax = 4 << 10
                 let writer = isHubTheVictim ? stage.branch : stage.hub
                 _ = try writer.replica.write { transaction in
-                    var random = SeededRandom(seed: 8)
-                    for name in largeNames {
-                        try transaction.insert("customer", ["name": .text(name), "note": .text(note(&random))])
+                    for row in largeRows {
+                        try transaction.insert("customer", ["name": .text(row.name), "note": .text(row.note)])
                     }
                 }
-                largeNames.forEach(stage.promise)
+                largeRows.map(\.name).forEach(stage.promise)
                 try stage.add("پس از بزرگ", at: writer)
             },
             play: { try $0.sync() },
-            recover: { try wholeness(largeNames, at: isHubTheVictim ? $0.hub : $0.branch) }
+            recover: { try wholeness(at: isHubTheVictim ? $0.hub : $0.branch) }
         )
     }
 
@@ -56,24 +57,23 @@ extension CrashScript {
         name: "a large write of another program is sealed",
         play: { stage in
             try stage.otherProgram(on: stage.branch) { db in
-                var random = SeededRandom(seed: 7)
                 try db.inTransaction {
-                    for name in largeNames {
+                    for row in largeRows {
                         try db.execute(
                             sql: "INSERT INTO customer(id, name, note) VALUES ((SELECT customer FROM nextId), ?, ?)",
-                            arguments: [name, note(&random)]
+                            arguments: [row.name, row.note]
                         )
                     }
                     return .commit
                 }
             }
-            largeNames.forEach(stage.promise)
+            largeRows.map(\.name).forEach(stage.promise)
             try stage.branch.replica.sealForeignWrites()
             try stage.add("پس از بزرگ", at: stage.branch)
         },
         recover: { stage in
             try stage.branch.replica.sealForeignWrites()
-            return try wholeness(largeNames, at: stage.branch)
+            return try wholeness(at: stage.branch)
         }
     )
 

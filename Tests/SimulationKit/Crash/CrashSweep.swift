@@ -14,7 +14,7 @@ package final class CrashSweep {
     package struct Options: Sendable {
         package var seed: UInt64 = 1
         /// So many ways of losing writes are drawn at each place.
-        package var ways = 48
+        package var ways = 42
         /// So many places are tried for each way in which a disk fails, evenly spread.
         package var failuresMax = 2
         /// Whether a node is opened after every cut, and every operation fails once, however long it takes.
