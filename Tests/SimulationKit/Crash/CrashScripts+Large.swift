@@ -58,12 +58,10 @@ extension CrashScript {
         play: { stage in
             try stage.otherProgram(on: stage.branch) { db in
                 try db.inTransaction {
-                    for row in largeRows {
-                        try db.execute(
-                            sql: "INSERT INTO customer(id, name, note) VALUES ((SELECT customer FROM nextId), ?, ?)",
-                            arguments: [row.name, row.note]
-                        )
-                    }
+                    let insert = try db.makeStatement(
+                        sql: "INSERT INTO customer(id, name, note) VALUES ((SELECT customer FROM nextId), ?, ?)"
+                    )
+                    for row in largeRows { try insert.execute(arguments: [row.name, row.note]) }
                     return .commit
                 }
             }

@@ -29,7 +29,8 @@ package struct CrashScript: Sendable {
 extension CrashScript {
     package static let all: [CrashScript] = [
         create, enrolAtBranch, enrolAtHub, writes, largeWrite, otherProgram, foreignLargeWrite, search, resolve,
-        sessionAtBranch, sessionAtHub, partsAtHub, partsAtBranch, parkedAtHub, shift, trim, upgrade, eraseAtHub,
+        sessionAtBranch, sessionAtHub, partsAtHub, partsAtBranch, parkedAtHub, shift, trimToBranch, trimToBackup,
+        upgrade, eraseAtHub,
         eraseAtBranch, newLife, clone, backup, restore, firstLoad, firstLoadAtHub, loadFromFile, refill,
     ]
 
@@ -154,34 +155,47 @@ extension CrashScript {
         }
     )
 
-    static let trim = CrashScript(
-        name: "the log is trimmed",
-        isHubTheVictim: true,
-        prepare: { stage in
-            stage.hub.policy = { ($0.leaseDays, $0.historyDays) = (3, 1) }
-            try stage.makeBoth()
-            for _ in 0..<3 {
-                stage.clock.milliseconds += StageClock.day
-                try stage.edit(stage.ids[0], note: "\(stage.clock.milliseconds)", at: stage.hub)
-                try stage.sync()
+    /// - Parameter isSafe: Whether the backup reaches further than what the branch holds, or less far.
+    private static func trim(_ name: String, isSafe: Bool) -> CrashScript {
+        CrashScript(
+            name: name,
+            isHubTheVictim: true,
+            prepare: { stage in
+                stage.hub.policy = { ($0.leaseDays, $0.historyDays) = (3, 1) }
+                try stage.makeBoth()
+                for round in 0..<3 {
+                    stage.clock.milliseconds += StageClock.day
+                    try stage.edit(stage.ids[0], note: "\(stage.clock.milliseconds)", at: stage.hub)
+                    if round == 2, !isSafe {
+                        try stage.setSafe()
+                        stage.remembered = try stage.hub.replica.withWriterState { $0.end.position }
+                        try stage.edit(stage.ids[0], note: "نه در پشتیبان", at: stage.hub)
+                    }
+                    try stage.sync()
+                }
+                if isSafe {
+                    stage.remembered = try stage.hub.replica.withWriterState { $0.end.position }
+                    try stage.edit(stage.ids[0], note: "نفرستاده", at: stage.hub)
+                    try stage.setSafe()
+                }
+                try stage.edit(stage.ids[0], note: "نه در پشتیبان و نفرستاده", at: stage.hub)
+                stage.clock.milliseconds += StageClock.day * 3 / 2
+            },
+            play: { stage in
+                try stage.hub.replica.trimLog()
+                guard try stage.bodies(gone: 0) > 0 else { throw StoreFailure.database("Nothing was trimmed.") }
+                try stage.add("پس از کوتاه کردن", at: stage.hub)
+            },
+            recover: { stage in
+                let gone = try stage.bodies(gone: stage.remembered)
+                return gone == 0
+                    ? [] : ["\(gone) change sets were trimmed that \(isSafe ? "the branch" : "the backup") lacks"]
             }
-            stage.remembered = try stage.hub.replica.withWriterState { $0.end.position }
-            // Safe, and not yet at the branch; then neither.
-            try stage.edit(stage.ids[0], note: "نفرستاده", at: stage.hub)
-            try stage.setSafe()
-            try stage.edit(stage.ids[0], note: "نه در پشتیبان", at: stage.hub)
-            stage.clock.milliseconds += StageClock.day * 3 / 2
-        },
-        play: { stage in
-            try stage.hub.replica.trimLog()
-            guard try stage.bodies(gone: 0) > 0 else { throw StoreFailure.database("Nothing was trimmed.") }
-            try stage.add("پس از کوتاه کردن", at: stage.hub)
-        },
-        recover: { stage in
-            let gone = try stage.bodies(gone: stage.remembered)
-            return gone == 0 ? [] : ["\(gone) change sets were trimmed that the branch lacks"]
-        }
-    )
+        )
+    }
+
+    static let trimToBranch = trim("the log is trimmed as far as a branch holds it", isSafe: true)
+    static let trimToBackup = trim("the log is trimmed as far as it is safe", isSafe: false)
 
     static let upgrade = CrashScript(
         name: "a file of format 1 is upgraded",
