@@ -19,6 +19,9 @@ package struct Conversation {
     package private(set) var bytes = 0
     private let deliveredMax: Int
     private let limits: SyncLimits
+    /// Sees each message just before its receiver does, and may change it: who receives it (0 is the child, 1 the hub),
+    /// and how far the receiver is. Whoever changes messages gets sessions that end as broken ones do.
+    package var onArrival: ((_ receiver: Int, _ message: inout FramedMessage, _ session: SyncSession) -> Void)?
 
     package init(
         child: any SyncStore,
@@ -65,16 +68,18 @@ package struct Conversation {
     }
 
     private mutating func deliver(to index: Int) {
-        let framed = sides[index].inbox.removeFirst()
+        var framed = sides[index].inbox.removeFirst()
         guard delivered < deliveredMax else { return }
         delivered += 1
+        onArrival?(index, &framed, sides[index].session)
         do {
             let message = try sides[index].codec.decode(framed)
             sides[index].todo += sides[index].session.handle(
                 .received(message, atMilliseconds: sides[index].store.nowMilliseconds())
             )
         } catch {
-            preconditionFailure("A message of our own cannot be read: \(error)")
+            guard onArrival != nil else { preconditionFailure("A message of our own cannot be read: \(error)") }
+            sides[index].todo += sides[index].session.handle(.malformed(error))
         }
     }
 

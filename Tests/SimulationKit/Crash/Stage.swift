@@ -325,12 +325,23 @@ final class Stage {
         promisedLogs.append((node === hub, end))
     }
 
+    /// What the sessions between the two may hold, how long they may last, and who listens to them.
+    var limits = SyncLimits.standard
+    var deliveredMax = Int.max
+    var onArrival: ((_ receiver: Int, _ message: inout FramedMessage, _ session: SyncSession) -> Void)?
+
     /// A session between the two, of the real protocol.
     func sync() throws {
         clock.milliseconds += 10
         var random = SeededRandom(seed: 1)
         for _ in 0..<8 {
-            var conversation = Conversation(child: try branch.replica, hub: try hub.replica, limits: limits)
+            var conversation = Conversation(
+                child: try branch.replica,
+                hub: try hub.replica,
+                limits: limits,
+                deliveredMax: deliveredMax
+            )
+            conversation.onArrival = onArrival
             let end = conversation.run(&random)[0]
             guard end == .reconnecting else {
                 if let end { throw end }

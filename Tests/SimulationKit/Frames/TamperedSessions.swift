@@ -1,0 +1,93 @@
+import Causality
+import SyncProtocol
+import TestKit
+
+@testable import ReplicaStore
+
+/// Whole sessions between real nodes on real files, on a line where somebody changes messages and mends their checksums:
+/// whatever a node is told, it stays a node that fits together.
+package final class TamperedSessions {
+    package struct Tally: Sendable {
+        package var sessions = 0
+        package var messages = 0
+        package var changed = 0
+        package var slowestMicroseconds = 0
+    }
+
+    private let tape: FrameTape
+    private let mutator: FrameMutator
+    private let seed: UInt64
+    private let codec = SyncMessageCodec()
+    package private(set) var tally = Tally()
+    private var prepared: [Int: (stage: Stage, mark: Stage.Mark)] = [:]
+
+    private static let scripts: [CrashScript] = [
+        .exchange, .refilling, .comparing, .eraseAtBranch, .newLife, .firstLoad, .sessionAtHub, .refill,
+    ]
+
+    package init(_ tape: FrameTape, seed: UInt64) {
+        self.tape = tape
+        self.seed = seed
+        mutator = FrameMutator(tape)
+    }
+
+    /// Plays one script several times from the same beginning, and says what was wrong.
+    package func play(_ number: UInt64) throws -> [String] {
+        var random = SeededRandom(seed: seed &* 0xD134_2543_DE82_EF95 ^ number)
+        let index = random.below(Self.scripts.count)
+        let script = Self.scripts[index]
+        let (stage, mark) = try preparation(index)
+        var found: [String] = []
+        for _ in 0..<Self.times {
+            stage.goBack(to: mark)
+            stage.deliveredMax = 300
+            let oneIn = [2, 5, 12][random.below(3)]
+            tally.sessions += 1
+            var asked: UInt16?
+            var last = ProcessorTime.microseconds
+            stage.onArrival = { [self] receiver, message, session in
+                let now = ProcessorTime.microseconds
+                tally.slowestMicroseconds = max(tally.slowestMicroseconds, now - last)
+                tally.messages += 1
+                var question: SyncQuestion?
+                let meaning = try? codec.decode(message)
+                if case .ask(let new) = meaning { asked = new.kind }
+                if case .answer = meaning, let asked { question = SyncQuestion(kind: asked, payload: []) }
+                if random.oneIn(oneIn), message.payload.count <= 1 << 16 {
+                    let arrival = FrameTape.Arrival(
+                        receiver: receiver,
+                        message: message,
+                        session: session,
+                        received: 0,
+                        asked: question,
+                        next: nil,
+                        layout: Layout(of: message, asked: question?.kind)
+                    )
+                    message = mutator.mutated(arrival, &random)
+                    message.type &= 0x7F
+                    tally.changed += 1
+                }
+                last = ProcessorTime.microseconds
+            }
+            // It is no surprise that a session ends early.
+            try? script.playRest(on: stage)
+            stage.onArrival = nil
+            for node in [stage.hub, stage.branch] where node.isOpen {
+                found += try node.replica.problems(isRewritten: true).map { "\(script.name): \($0)" }
+            }
+        }
+        return found
+    }
+
+    private static let times = 6
+
+    private func preparation(_ index: Int) throws -> (stage: Stage, mark: Stage.Mark) {
+        if let known = prepared[index] { return known }
+        let stage = try Stage()
+        try Self.scripts[index].prepare(stage)
+        for node in [stage.hub, stage.branch] where node.isOpen { try node.close() }
+        let made = (stage, stage.mark())
+        prepared[index] = made
+        return made
+    }
+}
