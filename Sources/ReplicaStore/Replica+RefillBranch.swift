@@ -502,7 +502,10 @@ extension Replica {
 
     /// Takes the answer to ``QuestionKind/refillPiece``.
     func takePiece(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
-        let held = try reading(answer.payload) { reader throws(MalformedBytes) in try reader.varint() }
+        // No body is longer than a file can hold.
+        let held = try reading(answer.payload) { reader throws(MalformedBytes) in
+            try reader.varint(max: UInt64(Int32.max))
+        }
         let id = try question.payload.withUnsafeBytes { buffer in
             var reader = ByteReader(buffer)
             return try reader.changeSetID()

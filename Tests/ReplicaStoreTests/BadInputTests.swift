@@ -61,3 +61,36 @@ struct BadInputTests {
         #expect(counted.contains { $0.code == .unknownNode })
     }
 }
+
+@Suite("Bad answers at a branch")
+struct BadAnswerTests {
+    @Test(
+        "A head office that says it holds more of a change set than there can be is refused, and the branch goes on",
+        arguments: [UInt64(Int32.max) + 1, UInt64(Int64.max), .max]
+    )
+    func heldBeyondEnd(held: UInt64) throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        try branch.add(["name": .text("مریم")])
+        let hello = try branch.replica.childFacts()
+        // The first byte of its first change set, offered to be kept.
+        var question = ByteWriter()
+        for number in [UInt64(hello.origin.rawValue), 1, 0] { question.varint(number) }
+        question.byte(1)
+        var answer = ByteWriter()
+        answer.varint(held)
+        let failure = #expect(throws: SyncStoreFailure.self) {
+            try branch.replica.take(
+                SyncAnswer(payload: answer.bytes),
+                to: SyncQuestion(kind: 13, payload: question.bytes)
+            )
+        }
+        guard case .refused(let refusal) = failure else {
+            Issue.record("It ended as \(String(describing: failure))")
+            return
+        }
+        #expect(refusal.code == .invalidChange)
+        try branch.sync(with: hub)
+        try expectEqual([hub, branch])
+    }
+}

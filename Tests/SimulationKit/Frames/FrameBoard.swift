@@ -63,7 +63,7 @@ package final class FrameWork {
     private let violated: (UInt64, String) -> Void
 
     /// One case in so many is a handful of whole sessions between real nodes.
-    private static let casesPerTampering: UInt64 = 16_381
+    private static let casesPerTampering: UInt64 = 32_749
 
     package init(_ tape: FrameTape, seed: UInt64, board: FrameBoard, violated: @escaping (UInt64, String) -> Void) {
         self.tape = tape

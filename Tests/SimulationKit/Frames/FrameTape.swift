@@ -12,7 +12,7 @@ import TestKit
 /// Recorded once in a process; a copy of a session is a value, so any of them can be begun again at any message.
 package final class FrameTape {
     /// A message that came to somebody.
-    struct Arrival {
+    final class Arrival {
         /// 0 is the child, 1 the hub.
         let receiver: Int
         let message: FramedMessage
@@ -22,8 +22,23 @@ package final class FrameTape {
         /// The question that the message answers.
         let asked: SyncQuestion?
         /// What came to the same receiver after it; nil at the end.
-        var next: Int?
+        fileprivate(set) var next: Int?
         let layout: Layout
+
+        init(
+            _ receiver: Int,
+            _ message: FramedMessage,
+            _ session: SyncSession,
+            received: UInt64 = 0,
+            asked: SyncQuestion? = nil
+        ) {
+            self.receiver = receiver
+            self.message = message
+            self.session = session
+            self.received = received
+            self.asked = asked
+            layout = Layout(of: message, asked: asked?.kind)
+        }
     }
 
     private(set) var arrivals: [Arrival] = []
@@ -100,13 +115,11 @@ package final class FrameTape {
         for (index, variant) in variants.enumerated() {
             add(
                 Arrival(
-                    receiver: receiver,
-                    message: variant,
-                    session: session,
+                    receiver,
+                    variant,
+                    session,
                     received: receiver == 1 ? ear.received : 0,
-                    asked: isAnswer ? ear.asked : nil,
-                    next: nil,
-                    layout: Layout(of: variant, asked: isAnswer ? ear.asked?.kind : nil)
+                    asked: isAnswer ? ear.asked : nil
                 )
             )
             guard index == 0 else { continue }
@@ -225,18 +238,7 @@ package final class FrameTape {
             (1, .ask(progress), streaming), (0, .bye(reason: "پایان"), child), (1, .bye(reason: "done"), streaming),
         ]
         for (receiver, message, session) in said {
-            let framed = codec.encode(message)
-            add(
-                Arrival(
-                    receiver: receiver,
-                    message: framed,
-                    session: session,
-                    received: 0,
-                    asked: nil,
-                    next: nil,
-                    layout: Layout(of: framed, asked: nil)
-                )
-            )
+            add(Arrival(receiver, codec.encode(message), session))
         }
     }
 }
