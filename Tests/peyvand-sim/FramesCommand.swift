@@ -123,7 +123,7 @@ struct FramesCommand: ParsableCommand {
 
     private func lead() throws {
         let tape = try FrameTape()
-        if kinds { tape.labels.forEach { print($0) } }
+        if kinds { for label in tape.labels { print(label) } }
         let flips = BitFlips.everywhere(tape)
         var violations = flips.problems.count
         for problem in flips.problems.prefix(Self.violationsMax) { print(problem) }

@@ -19,7 +19,7 @@ struct ShufflesCommand: ParsableCommand {
     var changeSets = 1000
 
     @Option(help: "How many orders of one history, before another one is drawn.")
-    var perHistory = 100
+    var perHistory = 125
 
     @Option(help: "Plays one order, after the first one of its history.")
     var only: UInt64?

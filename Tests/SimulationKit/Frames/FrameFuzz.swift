@@ -130,7 +130,7 @@ package final class FrameFuzz {
         }
         tally.takenMessages += 1
         // What was read as something is that, whoever reads it again.
-        if (try? codec.decode(codec.encode(message))) != message {
+        if isDue(message, framed), (try? codec.decode(codec.encode(message))) != message {
             found.append("\(message.label) is another message when it is written again: \(message)")
         }
         if isHub, case .changes(let batch) = message { store.received &+= UInt64(batch.entries.count) }
@@ -141,6 +141,11 @@ package final class FrameFuzz {
             &found,
             &random
         )
+    }
+
+    /// Writing a batch again means compressing it, which takes longer than all the rest: of those every fourth is.
+    private func isDue(_ message: SyncMessage, _ framed: FramedMessage) -> Bool {
+        if case .changes = message { framed.payload.count % 4 == 0 } else { true }
     }
 
     /// After bytes that are no message nothing is done with what came, and nothing more is heard.

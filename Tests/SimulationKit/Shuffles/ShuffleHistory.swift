@@ -190,7 +190,17 @@ private struct Drawing {
         let node = try replica(index)
         let customer = customers.isEmpty ? nil : customers[random.below(customers.count)]
         let activity = activities.isEmpty ? nil : activities[random.below(activities.count)]
-        let deed = random.below(100)
+        var deed = random.below(100)
+        // Whoever tries what cannot be done costs more than all others.
+        if let customer, !(try node.isAlive(customer, in: .customer)) {
+            guard random.oneIn(2), try node.read({ try $0.deletedRow(.customer, id: customer) }) != nil else { return }
+            deed = 90
+        } else if (85..<95).contains(deed) {
+            deed = 20
+        }
+        if (55..<65).contains(deed) || (82..<85).contains(deed) {
+            guard let activity, try node.isAlive(activity, in: .activity) else { return }
+        }
         do {
             switch (deed, customer) {
             case (_, nil), (0..<7, _):
@@ -225,10 +235,11 @@ private struct Drawing {
                 _ = try node.write { try $0.update("activity", id: activity, ["body": body]) }
             case (65..<72, let id?):
                 let (name, note, other) = (text(), text(), customers[random.below(customers.count)])
+                let isOtherAlive = try other != id && node.isAlive(other, in: .customer)
                 let made = try node.write { transaction in
                     let made = try transaction.insert("customer", ["name": name])
                     try transaction.update("customer", id: id, ["note": note, "city": name])
-                    if other != id { try transaction.update("customer", id: other, ["email": note]) }
+                    if isOtherAlive { try transaction.update("customer", id: other, ["email": note]) }
                     return made
                 }.result
                 customers.append(made)
@@ -249,7 +260,7 @@ private struct Drawing {
                 _ = try node.erase(customer: id)
             }
         } catch is StoreFailure {
-            // Nobody here knows the row, or it is deleted already, or is not.
+            // Another program would have tried, too.
         }
         try note(index)
     }
@@ -284,5 +295,11 @@ private struct Drawing {
                 return (ChangeSetID(origin: origin, seq: UInt64(clamping: $0[1] as Int64)), time, chain)
             }
         }
+    }
+}
+
+extension Replica {
+    fileprivate func isAlive(_ id: RowID, in table: TableDescription) throws -> Bool {
+        try read { try $0.row(table, id: id) } != nil
     }
 }

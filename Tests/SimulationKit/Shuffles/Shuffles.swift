@@ -77,7 +77,7 @@ package final class Shuffles {
     }
 
     private func deliver(_ order: [Int], to replica: Replica, _ random: inout SeededRandom) throws {
-        let entriesMax = [3, 20, 60, 150, 400, 1000][random.below(6)]
+        let entriesMax = [3, 40, 100, 200, 400, 1000][random.below(6)]
         var prefix = LogPrefix.empty
         var start = 0
         while start < order.count {
