@@ -23,7 +23,8 @@ let package = Package(
         .target(name: "CSQLite"),
 
         // core: standard library only.
-        .target(name: "Causality"),
+        // Debug builds can make mistakes on purpose, for the simulator to find.
+        .target(name: "Causality", swiftSettings: [.define("PLANTED_BUGS", .when(configuration: .debug))]),
 
         // rules: no I/O, no clock, no randomness.
         .target(
@@ -79,6 +80,7 @@ let package = Package(
             dependencies: [
                 "CCrashDisk", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ],
             path: "Tests/SimulationKit",
             exclude: ["CCrashDisk"]
@@ -86,7 +88,7 @@ let package = Package(
         .executableTarget(
             name: "peyvand-sim",
             dependencies: [
-                "SimulationKit",
+                "SimulationKit", "Causality",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Rainbow", package: "Rainbow"),
             ],

@@ -28,6 +28,7 @@ package struct HybridLogicalClock: Hashable, Sendable {
     /// Moves this clock to a timestamp that was accepted from elsewhere, so that what is written next
     /// is later than it. The caller has decided before that it may be accepted.
     package mutating func witness(_ remote: HybridTimestamp) {
+        if isPlanted(.clockBeforeCausality) { return }
         latest = Swift.max(latest, remote)
     }
 }

@@ -89,7 +89,10 @@ package struct RowClock: Hashable, Sendable {
         }
         var won = ColumnMask()
         for column in columns.numbers {
-            if stamp > self.stamp(ofColumn: column) { won.formUnion(ColumnMask(column: column)) }
+            let present = self.stamp(ofColumn: column)
+            if stamp > present || isPlanted(.tieByArrival) && stamp.time == present.time {
+                won.formUnion(ColumnMask(column: column))
+            }
         }
         let lost = columns.subtracting(won)
         guard decides || !won.isEmpty else {

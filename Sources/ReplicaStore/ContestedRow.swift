@@ -15,7 +15,9 @@ struct ContestedWrite: Hashable {
     /// The positions of those writes of the row that its writer had seen.
     var seen: Set<UInt64>
 
-    func saw(_ other: ContestedWrite) -> Bool { seen.contains(other.position) }
+    func saw(_ other: ContestedWrite) -> Bool {
+        seen.contains(other.position) || isPlanted(.deletionSeesAll) && operation == .delete
+    }
 
     /// Adds columns of the same write that came to light later: those of a newer schema.
     mutating func complete(with other: ContestedWrite) {
@@ -110,7 +112,7 @@ struct ContestedRow {
         var result: [LosingWrite] = []
         for write in writes {
             var done = ColumnMask()
-            for (column, winner) in winners where !done.contains(column: column) {
+            for (column, winner) in winners where !done.contains(column: column) && !isPlanted(.loserDropped) {
                 guard isLost(write, column, winner), !write.isConsequence(column, of: table) else { continue }
                 let unit = table.completed(ColumnMask(column: column)).intersection(write.columns)
                 done.formUnion(unit)
@@ -149,7 +151,8 @@ struct ContestedRow {
 
     /// Whether somebody who had seen an edit has written the column again.
     private func isOverwritten(_ write: ContestedWrite, _ column: Int) -> Bool {
-        writes.contains { $0.saw(write) && $0.columns.contains(column: column) }
+        if isPlanted(.conflictNeverAnswered) { return false }
+        return writes.contains { $0.saw(write) && $0.columns.contains(column: column) }
     }
 
     /// Whether a write is a deletion that nobody who had seen it has taken back.

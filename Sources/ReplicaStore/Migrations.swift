@@ -1,4 +1,5 @@
 import CRM
+import Causality
 import GRDB
 
 /// Brings a replica's file to the present format and schema, in one transaction.
@@ -29,6 +30,9 @@ struct Migrations {
             if file.format < 1 { try db.execute(sql: ReplicaSQL.localTables) }
             if file.format < 2 {
                 for step in Format2.steps { try db.execute(sql: step) }
+            }
+            if isPlanted(.twoStepMigration) {
+                try db.execute(sql: "PRAGMA user_version = \(Replica.format); COMMIT; BEGIN IMMEDIATE")
             }
             try bringTables(db)
             try LocalFact.write(.schemaVersion, Int64(schema.version), db)

@@ -299,7 +299,7 @@ extension Replica {
                 }
                 let known = try LocalFact.read(.rowCounterReserved, db) ?? 0
                 try note(.rowCounterFloor, reserved > 0 ? max(reserved, known) : known + Fence.leftOut)
-                try note(.mustRenew, RenewalReason.restored.rawValue)
+                if !isPlanted(.restoredKeepsNumber) { try note(.mustRenew, RenewalReason.restored.rawValue) }
                 for fact in [LocalFact.backupMadeAt, .openings] {
                     try db.execute(sql: "DELETE FROM localFact WHERE name = ?", arguments: [fact.rawValue])
                 }

@@ -150,7 +150,7 @@ package final class Replica: Sendable {
             self.walPages = walPages
             let writer = try pool.writeWithoutTransaction { db in
                 // The pool chooses NORMAL, under which a power cut takes back what was acknowledged.
-                try db.execute(sql: "PRAGMA synchronous = FULL")
+                try db.execute(sql: "PRAGMA synchronous = \(isPlanted(.normalForFull) ? "NORMAL" : "FULL")")
                 walPages.watch(db)
                 let migrator = Self.migrator(schema)
                 try migrator.check(db)

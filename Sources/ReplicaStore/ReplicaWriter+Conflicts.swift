@@ -119,7 +119,7 @@ private struct ConflictList {
         var isLost: Set<ConflictKey> = []
         for losing in row.losingWrites(of: table) {
             isLost.insert(losing.key)
-            try list(losing, of: table, key.row, entries[losing.key])
+            try list(losing, of: table, key.row, isPlanted(.conflictTwice) ? nil : entries[losing.key])
         }
         var resolved: Set<ConflictKey> = []
         for (key, entry) in entries {

@@ -247,13 +247,15 @@ extension ReplicaWriter {
                 touched.add($0, bornHere: true)
             }
         }
-        try db.execute(
-            sql: """
-                INSERT INTO waitingChange(origin, seq, time, rows, chain, body)
-                SELECT origin, seq, time, rows, chain, body FROM log WHERE origin = ? AND seq > ? ORDER BY seq
-                """,
-            arguments: arguments
-        )
+        if !isPlanted(.tailDropped) {
+            try db.execute(
+                sql: """
+                    INSERT INTO waitingChange(origin, seq, time, rows, chain, body)
+                    SELECT origin, seq, time, rows, chain, body FROM log WHERE origin = ? AND seq > ? ORDER BY seq
+                    """,
+                arguments: arguments
+            )
+        }
         try db.execute(sql: "DELETE FROM log WHERE origin = ? AND seq > ?", arguments: arguments)
         if let first { try recountLog(from: first) }
         // Their numbers will be others again.
@@ -350,7 +352,7 @@ extension ReplicaWriter {
     /// Clocks are not merged, because two lives may have written different values under one stamp: the rows are
     /// taken away, and every write that is left is merged again, in the order of the log.
     private func rebuild(_ touched: TouchedRows) throws {
-        guard !touched.isEmpty else { return }
+        guard !touched.isEmpty, !isPlanted(.rowsOfFormerLifeKept) else { return }
         let isComplete = try logIsComplete()
         var damaged = DamagedRows()
         for (number, ids) in touched.born {

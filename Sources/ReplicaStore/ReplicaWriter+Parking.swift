@@ -124,6 +124,7 @@ extension ReplicaWriter {
         in set: ChangeSetID,
         _ reason: ParkingReason
     ) throws {
+        if isPlanted(.parkedDropped) { return }
         guard parked.count < ParkedRows.countMax else {
             throw Refusal(
                 .retryLater,

@@ -21,7 +21,9 @@ extension ReplicaWriter {
         let arena = FieldArena()
         for (change, answer) in zip(waiting, answers) {
             guard change.identity == answer.identity else { return }
-            if let found = answer.found {
+            if isPlanted(.tailIssuedTwice) {
+                try issue(change, &present, arena, hubMilliseconds: hubMilliseconds)
+            } else if let found = answer.found {
                 try follow(found, insteadOf: change, &present)
             } else if let found = try change.identity.found(in: db) {
                 try follow(found, insteadOf: change, &present)

@@ -73,7 +73,10 @@ extension ReplicaWriter {
 
     /// Leaves the times of everything that was written so far as they are, for ever: it is leaving home, or
     /// something that has not come through the log is about to be merged.
-    func settleTimes() throws { try db.execute(sql: "DELETE FROM stamping") }
+    func settleTimes() throws {
+        if isPlanted(.correctedAfterLeavingHome) { return }
+        try db.execute(sql: "DELETE FROM stamping")
+    }
 
     // MARK: Correcting
 
@@ -163,9 +166,8 @@ extension ReplicaWriter {
         )
         while let row = try rows.next() {
             let seq = UInt64(clamping: row[2] as Int64)
-            guard row[1] as UInt32 == node.origin.rawValue, seq > acceptedSeq, let floor = row[4] as Int64? else {
-                break
-            }
+            let isSent = seq <= acceptedSeq && !isPlanted(.correctedAfterLeavingHome)
+            guard row[1] as UInt32 == node.origin.rawValue, !isSent, let floor = row[4] as Int64? else { break }
             let stamping = Stamping(
                 floor: HybridTimestamp(packed: UInt64(bitPattern: floor)) ?? .zero,
                 boot: UInt64(bitPattern: row[5] as Int64),

@@ -24,7 +24,7 @@ extension ReplicaWriter {
         for life in seen.lives + [ChangeSetID(origin: id.origin, seq: id.seq - 1)] {
             floor = max(floor, try lookup.time(of: life))
         }
-        guard set.time > floor else {
+        guard set.time > floor || isPlanted(.clockBehindAccepted) else {
             throw Refusal(
                 .clockBehind,
                 "Change set \(id) bears a time \(seconds(floor.milliseconds, set.time.milliseconds)) s before what its "
@@ -33,7 +33,8 @@ extension ReplicaWriter {
             )
         }
         let now = wallClock()
-        if set.time.milliseconds <= now + Self.aheadMillisecondsMax || set.time <= timeMax.next { return }
+        if set.time.milliseconds <= now + Self.aheadMillisecondsMax || isPlanted(.clockAheadAccepted) { return }
+        if set.time <= timeMax.next, !isPlanted(.limitWithoutCausality) { return }
         switch try clockTrust() {
         case .trusted, .behindLog(_, isConfirmed: true):
             throw Refusal(

@@ -165,23 +165,33 @@ final class ReplicaWriter {
                 try listConflicts()
                 try digests.flush()
                 if fence.mustCount { try note(.openings, fence.count()) }
-                saveState.bind(1, clock.latest.packed)
-                saveState.bind(2, cursor.position)
-                saveState.bind(3, cursor.digest)
-                try saveState.run()
-                try db.execute(sql: "COMMIT")
+                if !isPlanted(.cursorInSecondTransaction) { try saveClockAndCursor() }
+                do {
+                    try db.execute(sql: "COMMIT")
+                } catch {
+                    guard isPlanted(.failedCommitIgnored) else { throw error }
+                    if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+                }
+                if isPlanted(.cursorInSecondTransaction) { try saveClockAndCursor() }
                 try? fence.wasCommitted()
                 return result
             } catch {
                 // SQLite has rolled back by itself after some errors.
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
                 merges = [:]
-                try load()
+                if !isPlanted(.memoryKeptAfterRollback) { try load() }
                 throw error
             }
         } catch {
             throw StoreFailure.wrapping(error, path: path)
         }
+    }
+
+    private func saveClockAndCursor() throws {
+        saveState.bind(1, isPlanted(.hybridClockUnsaved) ? 0 : clock.latest.packed)
+        saveState.bind(2, cursor.position)
+        saveState.bind(3, cursor.digest)
+        try saveState.run()
     }
 
     /// The replica's file.
@@ -275,7 +285,7 @@ final class ReplicaWriter {
     func adopt(_ id: ChangeSetID, chain: ChangeChain) throws {
         guard id.seq > vector[id.origin]?.seq ?? 0 else { return }
         saveVector.bind(1, Int64(id.origin.rawValue))
-        saveVector.bind(2, id.seq)
+        saveVector.bind(2, isPlanted(.vectorOffByOne) ? id.seq - 1 : id.seq)
         saveVector.bind(3, blob: chain.bytes)
         try saveVector.run()
         vector[id.origin] = (id.seq, chain)

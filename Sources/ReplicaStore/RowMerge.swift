@@ -50,7 +50,9 @@ final class RowMerge {
         if write.operation == .erase { return try erase(write.id) }
         // Columns of a newer schema stay in the log until this node knows them.
         let columns = write.columns.intersection(table.allColumns)
-        if write.operation == .birth, try !graveyard.contains(id: write.id) {
+        if write.operation == .birth || isPlanted(.insertFirst) && write.operation.leavesAlive,
+            try isPlanted(.insertFirst) || !graveyard.contains(id: write.id)
+        {
             let clock = RowClock(birth: write.stamp, columns: columns)
             if try live.insert(id: write.id, columns: columns, fields: fields, clock: clock) {
                 try addToDigest(id: write.id, columns: columns, fields: fields, clock: clock)
@@ -95,6 +97,7 @@ final class RowMerge {
                 return before
             }
             try meeting?(before, isAlive)
+            if isPlanted(.deadRowIgnoresUpdates), !isAlive, write.operation == .update { return before }
             var after = before
             let outcome = after.merge(columns, at: write.stamp)
             won = outcome.won
@@ -154,6 +157,7 @@ final class RowMerge {
         } else {
             try graveyard.move(id: id, to: live)
             try live.update(id: id, columns: won, fields: fields, clock: clock)
+            if isPlanted(.digestForgetsRevival) { return }
             try digests.add(contribution(ofLive: id), table: table.number, id: id)
         }
     }
@@ -217,6 +221,7 @@ final class RowMerge {
     /// Puts the mark of an erased row in place of whatever the graveyard holds of it.
     private func bury(_ id: Int64) throws {
         try graveyard.remove(id: id)
+        if isPlanted(.erasedRevived) { return }
         let clock = RowClock.erased(columnCount: table.baseColumnCount)
         _ = try graveyard.insert(id: id, columns: [], fields: NoFields(), clock: clock)
     }

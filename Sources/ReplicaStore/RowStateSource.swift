@@ -53,7 +53,9 @@ struct RowStateSource {
                 pending.contains(id)
                 ? try before(id) : try state(next.statement, id, isAlive: next === live, &bytes)
             // A row that another program put back from the graveyard lies in one place, as it was in the other.
-            if let state, rows.last?.id != state.id { rows.append(state) }
+            if let state, rows.last?.id != state.id, state.isAlive || !isPlanted(.snapshotWithoutDeleted) {
+                rows.append(state)
+            }
             lastID = id
             try next.advance()
         }

@@ -213,6 +213,7 @@ extension Replica {
     private func finish(_ head: SnapshotHead, isFresh: Bool, _ writer: ReplicaWriter) throws -> SnapshotLoad? {
         try checkHistory(head, writer)
         if isFresh { try writer.putIndexesBack() }
+        if isPlanted(.snapshotReplacesLog) { try writer.db.execute(sql: "DELETE FROM log") }
         for origin in head.progress {
             try writer.adopt(origin.id, chain: origin.chain)
             guard origin.id.origin != writer.node.origin else { continue }

@@ -16,7 +16,8 @@ extension ReplicaWriter {
     /// The bodies that must stay although everybody has them: something in them could not be applied yet, or is
     /// still to be signed.
     func unfinishedBodies() throws -> Set<UInt64> {
-        Set(
+        if isPlanted(.parkedBodyTrimmed) { return [] }
+        return Set(
             try Int64.fetchAll(
                 db,
                 sql: """
@@ -146,7 +147,7 @@ private struct TrimLimit {
         history = (now - age)...(now + day)
         if isHub {
             let all = try writer.positionOfAll(leaseDays: policy.leaseDays)
-            position = min(safe, all ?? safe, writer.end.position)
+            position = isPlanted(.trimmedByAge) ? writer.end.position : min(safe, all ?? safe, writer.end.position)
         } else {
             position = safe == 0 ? 0 : writer.end.position
         }

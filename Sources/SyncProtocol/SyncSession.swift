@@ -568,6 +568,7 @@ extension SyncSession {
             }
             stream.download = nil
             if let failure = stream.incoming.receive(batch) { return .end([], failure) }
+            if isPlanted(.acknowledgeBeforeCommit), role.isChild { return .goOn([.send(.appliedPosition(batch.end))]) }
             return .goOn([])
         default:
             return .end([], .unexpected(message.label, during: "streaming"))

@@ -23,7 +23,7 @@ struct BadInputTests {
         let hello = try branch.replica.childFacts()
         let peer = SyncPeer(node: hello.node, origin: hello.origin)
         _ = try hub.replica.decideWelcome(hello, receivedAtMilliseconds: hub.wallMilliseconds)
-        let batch = try lie.batch(hello, milliseconds: hub.wallMilliseconds + 1000)
+        let batch = try lie.batch(hello, now: hub.wallMilliseconds)
         let failure = #expect(throws: SyncStoreFailure.self) { try hub.replica.apply([batch], from: peer) }
         guard case .refused(let refusal) = failure else {
             Issue.record("\(lie) ended as \(String(describing: failure))")

@@ -7,6 +7,7 @@ import SyncProtocol
 /// A lie about a change set that a branch might send, in lawful frames.
 package enum Lie: CaseIterable, Sendable {
     case unknownFormat, brokenChain, contextBeyondWhatWasSent, foreignOrigin, gap, foreignRowNumber, otherContent
+    case tableOfHeadOffice, timeBeforeWhatWasSeen, yearsToCome
 
     /// The canonical bytes of a change set with one customer, that lies in one way.
     ///
@@ -30,12 +31,12 @@ package enum Lie: CaseIterable, Sendable {
             context: CausalContext(lives: [], hubs: [context]),
             previousChain: self == .brokenChain ? hello.ownChain ^ 1 : self == .foreignOrigin ? 0 : hello.ownChain
         )
-        let table = TableDescription.customer
+        let table = self == .tableOfHeadOffice ? TableDescription.staff : .customer
         let row = RowChange(
             id: RowID(origin: self == .foreignRowNumber ? stranger : origin, counter: 4711),
             operation: .birth,
             columns: table.allColumns,
-            values: table.columns.dropFirst().map { $0.name == "name" ? .text("x") : .null }
+            values: table.columns.dropFirst().map { ["name", "login"].contains($0.name) ? .text("x") : .null }
         )
         let set = ChangeSet(
             header: header,
@@ -47,8 +48,16 @@ package enum Lie: CaseIterable, Sendable {
     }
 
     /// The batch in which it comes.
-    package func batch(_ hello: Hello, milliseconds: UInt64) throws -> ChangeBatch {
-        ChangeBatch(
+    ///
+    /// - Parameter now: Head office's time.
+    package func batch(_ hello: Hello, now: UInt64) throws -> ChangeBatch {
+        let milliseconds =
+            switch self {
+            case .timeBeforeWhatWasSeen: UInt64(1)
+            case .yearsToCome: now + 86_400_000 * 365 * 5
+            default: now + 1000
+            }
+        return ChangeBatch(
             firstPosition: 0,
             entries: [
                 .changeSet(
@@ -75,7 +84,7 @@ extension World {
             tally.fault("lying branch: \(lie)")
             let before = try hub.verify { _, _ in }.map(\.counted)
             let end = try hub.status().end
-            let batch = try lie.batch(hello, milliseconds: hub.nowMilliseconds() + 1000)
+            let batch = try lie.batch(hello, now: hub.nowMilliseconds())
             let isTaken = (try? hub.apply([batch], from: SyncPeer(node: hello.node, origin: hello.origin))) != nil
             let after = try hub.verify { _, _ in }.map(\.counted)
             let present = try hub.status().end

@@ -58,6 +58,8 @@ private struct Shrinking {
             var end = best.steps.count
             while end > 0, playsLeft > 0 {
                 let begin = max(0, end - size)
+                // One is left, so that there is something to look at.
+                if end - begin == best.steps.count { break }
                 _ = tries { $0.steps.removeSubrange(begin..<end) }
                 end = begin
             }

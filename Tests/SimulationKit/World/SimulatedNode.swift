@@ -22,6 +22,10 @@ final class SimulatedNode {
     var awayUntil: UInt64 = 0
     /// What its disk held at moments that a script wanted remembered.
     var remembered: CrashDisk.State?
+    /// Its log was in a backup up to here.
+    var backedUp: UInt64 = 0
+    /// Its number when the world began.
+    var firstOrigin: Origin?
     /// What its log is known to hold.
     var log = KnownLog()
     /// Whether somebody did something to its disk, so that what it does may fail.

@@ -143,6 +143,8 @@ extension World {
             try lookAtMarks()
             try lookAtTables()
             try lookAtConflicts()
+            try lookAtErased(erasedRows())
+            lookAtNumbers()
         } catch {
             violate("I2", "a node cannot be looked at: \(error)")
         }
@@ -182,7 +184,7 @@ extension World {
         tally.count("acknowledged writes found", ledger.required.count)
     }
 
-    private struct RowKey: Hashable {
+    struct RowKey: Hashable {
         let table: Int
         let id: RowID
     }
@@ -236,7 +238,11 @@ extension World {
         for (entry, content) in try wholeLog() {
             oracle.add(content, entry.id, position: entry.position, time: entry.time)
         }
-        let listed = try Set(hub.openConflicts())
+        let entries = try hub.openConflicts()
+        let listed = Set(entries)
+        if entries.count != listed.count {
+            violate("I26", "\(entries.count - listed.count) conflicts are listed twice")
+        }
         for line in oracle.open.symmetricDifference(listed).sorted().prefix(3) {
             violate("I26", "\(line) is \(listed.contains(line) ? "listed, and none" : "a conflict, and not listed")")
         }

@@ -134,7 +134,9 @@ extension World {
                 readBack = (.activity, made, "subject")
             case (.edit, let id?):
                 // A plain field, or one of a group; others of that group hold no mark, since it is written whole.
-                let field = ["note", "email", "web", "name", "note"][Int(step[2] % 5)]
+                let isNext = node.schema.version == Schema.next.version
+                let field =
+                    isNext && step[2] % 7 == 6 ? "loyalty" : ["note", "email", "web", "name", "note"][Int(step[2] % 5)]
                 _ = try replica.write { try $0.update("customer", id: id, [field: .text(text)]) }
                 readBack = (.customer, id, field)
             case (.many, let id?):
@@ -343,6 +345,7 @@ extension World {
             if step.verb == .backup {
                 for suffix in ["", "-wal", "-journal"] { try? FileManager.default.removeItem(atPath: file + suffix) }
                 _ = try node.replica?.backup(to: file) { _, _ in }
+                if let end = try node.replica?.status().end { node.backedUp = max(node.backedUp, end.position) }
                 tally.count("backup")
                 return
             }
@@ -374,6 +377,7 @@ extension World {
             try replica.selfCheckTurn()
             try replica.scrubErased()
             try replica.trimLog(piecesMax: 4)
+            if node === hub { try lookAtTrimming(replica) }
             observe(node)
             if try replica.status().parked > 0 { _ = try replica.retryParked() }
         } catch {

@@ -78,6 +78,7 @@ package final class World {
         self.limits = limits
         nodes = try Founding.of(branches: script.branches).found(time, scale: script.scale)
         for index in nodes.indices { try open(index) }
+        for node in nodes { node.firstOrigin = node.replica?.node.origin }
         for (index, step) in script.steps.enumerated() {
             schedule(.step(index), at: VirtualTime.beginning + step.at)
         }
