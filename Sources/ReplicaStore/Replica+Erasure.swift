@@ -183,7 +183,7 @@ extension Replica {
             let db = writer.db
             try writer.transaction {
                 // What was deleted from the index stays in it until its parts are merged.
-                for index in ["customerSearch", "customerSearchJoined"] {
+                for index in ["customerSearch", "customerSearchJoined"] where !isPlanted(.erasureLeavesIndex) {
                     try db.execute(sql: "INSERT INTO \(index)(\(index)) VALUES ('optimize')")
                 }
             }

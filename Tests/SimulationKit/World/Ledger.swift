@@ -3,6 +3,7 @@ import Causality
 import Foundation
 import GRDB
 import SyncProtocol
+import TestKit
 
 @testable import ReplicaStore
 
@@ -17,6 +18,13 @@ struct Mark: Hashable, Comparable, CustomStringConvertible {
     let number: Int
 
     var description: String { "w\(number)-" }
+
+    /// A word of its text, of twelve letters that begin no other word.
+    var word: String {
+        var random = SeededRandom(seed: UInt64(number))
+        return String((0..<12).map { _ in Character(UnicodeScalar(UInt8(97 + random.below(26)))) })
+    }
+
     static func < (left: Mark, right: Mark) -> Bool { left.number < right.number }
 
     init(_ number: Int) { self.number = number }

@@ -97,7 +97,7 @@ extension World {
         let mark = Mark(lastMark)
         // Most are short; some need several frames.
         let length = [4, 12, 30, 80, 400, 3000][Int(step[1] % 6)]
-        return (mark, "\(mark)" + String(repeating: "متن ", count: max(1, length / 4)))
+        return (mark, "\(mark)\(mark.word) " + String(repeating: "متن ", count: max(1, length / 4)))
     }
 
     /// The row that a number of a step names, among those of a table.
