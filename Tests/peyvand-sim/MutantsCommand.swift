@@ -72,9 +72,3 @@ struct MutantsCommand: ParsableCommand {
         print("\(bug.rawValue): \(name), \(found.script.steps.count) steps: \(found.violation)")
     }
 }
-
-extension Duration {
-    fileprivate var seconds: Double {
-        Double(components.seconds) + Double(components.attoseconds) / 1e18
-    }
-}

@@ -325,8 +325,7 @@ final class Stage {
         promisedLogs.append((node === hub, end))
     }
 
-    /// What the sessions between the two may hold, how long they may last, and who listens to them.
-    var limits = SyncLimits.standard
+    /// How long the sessions between the two may last, in messages, and who listens to them.
     var deliveredMax = Int.max
     var onArrival: ((_ receiver: Int, _ message: inout FramedMessage, _ session: SyncSession) -> Void)?
 

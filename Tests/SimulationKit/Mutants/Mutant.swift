@@ -64,7 +64,7 @@ package struct Mutant: Sendable {
     private func hunt(_ hunter: Hunter) throws -> Outcome {
         switch hunter {
         case .script(let script):
-            let violation = try Self.violations(of: script.script, making: bug).first
+            let violation = try Self.violation(of: script.script, making: bug)
             return Outcome(
                 hunter: hunter,
                 finding: violation.map { "\($0.invariant): \($0.sentence)" },
@@ -72,19 +72,19 @@ package struct Mutant: Sendable {
             )
         case .powerCuts(let script):
             // Prepared by nodes that are right.
-            let sweep = try CrashSweep(script, seed: 1)
+            let sweep = try CrashSweep(script)
             let outcome = try Self.making(bug) { try sweep.cutPower() }
-            return Outcome(hunter: hunter, finding: outcome.problems.first, size: outcome.places)
+            return Outcome(hunter: hunter, finding: outcome.problems.first?.text, size: outcome.places)
         }
     }
 
     // MARK: Finding scripts
 
     /// What a script violates while all nodes make a mistake.
-    package static func violations(of script: Script, making bug: PlantedBug?) throws -> [World.Violation] {
+    package static func violation(of script: Script, making bug: PlantedBug?) throws -> World.Violation? {
         // The organisation is founded by nodes that are right.
         _ = try Founding.of(branches: script.branches)
-        return try making(bug) { try Simulation(playing: script).violations }
+        return try making(bug) { try Simulation(playing: script).violation }
     }
 
     private static func making<Result>(_ bug: PlantedBug?, _ body: () throws -> Result) rethrows -> Result {
@@ -99,10 +99,8 @@ package struct Mutant: Sendable {
     package static func shortest(_ script: Script, finding bug: PlantedBug, playsMax: Int) -> (Script, World.Violation)?
     {
         func finding(_ script: Script) -> World.Violation? {
-            guard let first = try? violations(of: script, making: bug).first,
-                (try? violations(of: script, making: nil))?.isEmpty == true
-            else { return nil }
-            return first
+            guard let found = try? violation(of: script, making: bug) else { return nil }
+            do { return try violation(of: script, making: nil) == nil ? found : nil } catch { return nil }
         }
         guard let first = finding(script) else { return nil }
         let short = shrunk(script, while: { finding($0)?.invariant == first.invariant }, playsMax: playsMax)
