@@ -73,8 +73,13 @@ package struct Mutant: Sendable {
         case .powerCuts(let script):
             // Prepared by nodes that are right.
             let sweep = try CrashSweep(script)
-            let outcome = try Self.making(bug) { try sweep.cutPower() }
-            return Outcome(hunter: hunter, finding: outcome.problems.first?.text, size: outcome.places)
+            do {
+                let outcome = try Self.making(bug) { try sweep.cutPower() }
+                return Outcome(hunter: hunter, finding: outcome.problems.first?.text, size: outcome.places)
+            } catch {
+                // It goes wrong with the power on already.
+                return Outcome(hunter: hunter, finding: "\(error)", size: 0)
+            }
         }
     }
 
