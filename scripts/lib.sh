@@ -13,6 +13,11 @@ export scratch
 # An import of something that Package.swift does not name as a dependency is an error: that keeps the layers apart.
 build_options=(--package-path "$root" --scratch-path "$scratch" --explicit-target-dependency-import-check error)
 
+# Tests and the simulator run on a debug build that is optimised: checks and planted mistakes are in it, and a minute of it
+# proves as much as several without. All of them use the same options, because others mean building everything again.
+# shellcheck disable=SC2034 # Used where this is sourced.
+tested_options=(-Xswiftc -O -Xcc -O2)
+
 if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
     bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' yellow=$'\e[33m' blue=$'\e[34m' plain=$'\e[0m'
 else

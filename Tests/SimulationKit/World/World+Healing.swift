@@ -70,11 +70,17 @@ extension World {
         }
         // Nobody can know that a whole machine was put back, if it writes again before a branch tells it: then the two
         // contents of one number are an alarm for people.
-        if wasHubPutBackUnseen, nodes.contains(where: { (try? $0.replica?.status().turnedAway) == .forked }) {
+        if wasHubPutBackUnseen, isContradicted {
             hasAlarm = true
             return tally.count("head office put back unseen: alarm")
         }
         violate("I30", "after \(Self.roundsMax) meetings of each branch with head office: \(differences())")
+    }
+
+    /// Whether a node says that another holds something else under the same number.
+    private var isContradicted: Bool {
+        let isKnownAtHub = (try? hub.replica?.registeredNodes().contains { !$0.contradictions.isEmpty }) == true
+        return isKnownAtHub || nodes.contains { (try? $0.replica?.status().contradictions.isEmpty) == false }
     }
 
     /// Whether nobody has anything left to tell.
