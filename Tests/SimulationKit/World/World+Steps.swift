@@ -134,11 +134,11 @@ extension World {
                 readBack = (.activity, made, "subject")
             case (.edit, let id?):
                 // A plain field, or one of a group; others of that group hold no mark, since it is written whole.
-                let isNext = node.schema.version == Schema.next.version
+                let isNext = replica.schema.version == Schema.next.version
                 let field =
                     isNext && step[2] % 7 == 6 ? "loyalty" : ["note", "email", "web", "name", "note"][Int(step[2] % 5)]
                 _ = try replica.write { try $0.update("customer", id: id, [field: .text(text)]) }
-                readBack = (.customer, id, field)
+                readBack = (replica.schema.table(named: "customer") ?? .customer, id, field)
             case (.many, let id?):
                 lastMark += 2
                 let (second, third) = (Mark(lastMark - 1), Mark(lastMark))
