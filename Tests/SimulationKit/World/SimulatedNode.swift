@@ -27,7 +27,9 @@ final class SimulatedNode {
     /// Its number when the world began.
     var firstOrigin: Origin?
     /// What its log is known to hold.
-    var log = KnownLog()
+    var log = KnownLog() { didSet { held.formUnion(log.marks) } }
+    /// What its disk has had since it was put back last: what waits to be issued again is in no log for a while.
+    var held: Set<Mark> = []
     /// Whether somebody did something to its disk, so that what it does may fail.
     var isDiskBad = false
     /// Whether an administrator's index refuses rows.

@@ -328,11 +328,11 @@ extension World {
             "\(step.node == 0 ? "head office" : "disk") put back, fence \(["fits", "of another", "missing"][Int(fence)])"
         )
         if node === hub, fence == 0 { wasHubPutBackUnseen = true }
-        let held = node.log.marks
+        let held = node.held
         bury(step.node)
         node.disk.restore(state)
         if fence != 0 { node.breakFence(isMissing: fence == 2) }
-        node.log = KnownLog()
+        (node.log, node.held) = (KnownLog(), [])
         restart(step.node)
         let others = nodes.filter { $0 !== node }.reduce(into: Set<Mark>()) { $0.formUnion($1.log.marks) }
         ledger.release(held.subtracting(node.log.marks).subtracting(others))
@@ -350,7 +350,7 @@ extension World {
                 return
             }
             guard FileManager.default.fileExists(atPath: file), !node.isDiskBad else { return }
-            let held = node.log.marks
+            let held = node.held
             bury(step.node)
             let state = node.disk.state()
             node.disk.restore(state)
@@ -359,7 +359,7 @@ extension World {
                 clock.reading.wallMilliseconds
             }
             tally.fault(node === hub ? "head office restored from a backup" : "branch restored from a backup")
-            node.log = KnownLog()
+            (node.log, node.held) = (KnownLog(), [])
             restart(step.node)
             let others = nodes.filter { $0 !== node }.reduce(into: Set<Mark>()) { $0.formUnion($1.log.marks) }
             ledger.release(held.subtracting(node.log.marks).subtracting(others))
