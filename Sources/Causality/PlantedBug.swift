@@ -39,8 +39,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case contextUnchecked
 
     // Copies.
-    /// A former life is known by its count of change sets alone.
-    case countersWithoutChain
     /// What tells a copy from its original is copied with it.
     case fenceInDatabase
     /// A restored head office goes on under its old number.
@@ -91,8 +89,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case conflictNeverAnswered
     /// A delete counts as having seen all that it deletes.
     case deletionSeesAll
-    /// A new life does not say that it has seen what its former ones wrote.
-    case formerLivesUnseen
 
     // Large and old things.
     /// A snapshot takes the place of the log.
@@ -120,6 +116,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
 
 #if PLANTED_BUGS
     private let activeNumber = Atomic<Int>(-1)
+    private let all = PlantedBug.allCases
 
     extension PlantedBug {
         fileprivate var number: Int { Self.allCases.firstIndex(of: self) ?? -1 }
@@ -128,7 +125,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
         package static var active: PlantedBug? {
             get {
                 let number = activeNumber.load(ordering: .relaxed)
-                return number < 0 ? nil : allCases[number]
+                return number < 0 ? nil : all[number]
             }
             set { activeNumber.store(newValue?.number ?? -1, ordering: .relaxed) }
         }
@@ -137,7 +134,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     /// Whether a mistake is to be made here.
     package func isPlanted(_ bug: PlantedBug) -> Bool {
         let number = activeNumber.load(ordering: .relaxed)
-        return number >= 0 && PlantedBug.allCases[number] == bug
+        return number >= 0 && all[number] == bug
     }
 #else
     extension PlantedBug {

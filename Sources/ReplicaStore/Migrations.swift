@@ -32,7 +32,9 @@ struct Migrations {
                 for step in Format2.steps { try db.execute(sql: step) }
             }
             if isPlanted(.twoStepMigration) {
-                try db.execute(sql: "PRAGMA user_version = \(Replica.format); COMMIT; BEGIN IMMEDIATE")
+                try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
+                try db.commit()
+                try db.beginTransaction(.immediate)
             }
             try bringTables(db)
             try LocalFact.write(.schemaVersion, Int64(schema.version), db)

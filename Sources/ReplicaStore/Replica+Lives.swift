@@ -168,7 +168,7 @@ extension ReplicaWriter {
             return "head office holds \(welcome.acceptedSeq) change sets of origin \(node.origin), this copy \(own)"
         }
         let id = ChangeSetID(origin: node.origin, seq: welcome.acceptedSeq)
-        guard try chain(of: id)?.prefix == welcome.acceptedChain || isPlanted(.countersWithoutChain) else {
+        guard try chain(of: id)?.prefix == welcome.acceptedChain else {
             return "head office holds another history of origin \(node.origin) up to \(welcome.acceptedSeq)"
         }
         if let time = welcome.extras.acceptedTime, try self.time(of: id) != time {
@@ -189,7 +189,7 @@ extension ReplicaWriter {
     /// The former lives whose work the hub's log, up to the cursor, may not cover yet: an own change set's
     /// context names them.
     func formerLives() throws -> [ChangeSetID] {
-        guard node.role == .branch, !isPlanted(.formerLivesUnseen) else { return [] }
+        guard node.role == .branch else { return [] }
         let statement = try db.cachedStatement(
             sql: """
                 SELECT formerLife.origin, formerLife.seq FROM formerLife LEFT JOIN log USING (origin, seq)
@@ -404,8 +404,7 @@ extension ReplicaWriter {
         if hello.ownSeq < seq {
             return "it shows \(hello.ownSeq) change sets of origin \(hello.origin), head office holds \(seq)"
         }
-        if let accepted, hello.ownSeq == seq, hello.ownChain != accepted.chain.prefix, !isPlanted(.countersWithoutChain)
-        {
+        if let accepted, hello.ownSeq == seq, hello.ownChain != accepted.chain.prefix {
             return "it shows another history of origin \(hello.origin) up to \(seq)"
         }
         // A head office that has lost what the node had taken sends it back itself.
@@ -446,7 +445,7 @@ extension ReplicaWriter {
     /// - Throws: ``Refusal`` with `alreadyHave`: the child drops it, in a new life.
     func checkFirstIdentity(of set: IncomingChangeSet, chain: ChangeChain, from source: ChangeSource) throws {
         // What comes back from a lost log was taken there before; whoever brings it has not issued it.
-        guard source == .child else { return }
+        guard source == .child, !isPlanted(.tailIssuedTwice) else { return }
         let header = set.reader.header
         let identity: FirstIdentity
         if let first = header.extensions.firstIdentity {

@@ -595,7 +595,7 @@ extension SyncSession {
         // would lose work in a power cut.
         switch outcome.durable {
         case .position(let prefix):
-            return .goOn([.send(.appliedPosition(prefix))])
+            return .goOn(isPlanted(.acknowledgeBeforeCommit) ? [] : [.send(.appliedPosition(prefix))])
         case .seq(let seq, let chain):
             // The hub's log has grown by the child's work, which the child gets back as stubs.
             stream.outgoing.logGrew()

@@ -41,8 +41,7 @@ package struct Mutant: Sendable {
     /// The scripts whose every place shows what goes wrong when the power goes there.
     private static func sweeps(for bug: PlantedBug) -> [CrashScript] {
         switch bug {
-        case .normalForFull: [.writes]
-        case .acknowledgeBeforeCommit, .cursorInSecondTransaction: [.sessionAtBranch]
+        case .cursorInSecondTransaction: [.sessionAtBranch]
         case .twoStepMigration: [.upgrade]
         default: []
         }

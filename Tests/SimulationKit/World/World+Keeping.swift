@@ -48,6 +48,14 @@ extension World {
         }
     }
 
+    /// A branch and head office know the same, and their tables differ: comparing mends that, and nothing may need it
+    /// where no disk was put back or broken, and no row was refused.
+    func lookAtDifference(_ branch: SimulatedNode) {
+        let excuses: Set<Step.Verb> = [.putBack, .clone, .recover, .fail, .forbid]
+        guard !script.steps.contains(where: { excuses.contains($0.verb) }) else { return }
+        violate("I4", "node \(branch.number) and head office know the same, and differ")
+    }
+
     /// Whoever was never copied, never lost anything and had no wrong clock beside him keeps his number.
     func lookAtNumbers() {
         let excuses: Set<Step.Verb> = [.putBack, .clone, .recover, .fail]

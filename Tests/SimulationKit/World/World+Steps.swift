@@ -180,7 +180,10 @@ extension World {
             let missing = Set(marks).subtracting(node.log.marks)
             if !missing.isEmpty { violate("I1", "\(missing.sorted()) was acknowledged, and is not in the log") }
             if let readBack, marks.first == mark {
-                let value = try replica.read { try $0.row(readBack.table, id: readBack.id)?[readBack.field] }
+                let value = try replica.read { reader in
+                    let table = replica.schema.table(number: readBack.table.number) ?? readBack.table
+                    return try reader.row(table, id: readBack.id)?[readBack.field]
+                }
                 if value.flatMap(Mark.init) != mark {
                     violate("I28", "node \(node.number) does not read what was written last: \(mark)")
                 }
