@@ -10,7 +10,9 @@ struct ShrinkingTests {
         // Fails when branch 1 writes something long after head office has made a row.
         func fails(_ script: Script) -> Bool {
             guard let first = script.steps.firstIndex(where: { $0.node == 0 && $0.verb == .add }) else { return false }
-            return script.steps[first...].contains { $0.verb == .edit && $0.node == 1 && $0[1] > 20 }
+            return script.steps[first...].contains { (step: Step) -> Bool in
+                step.verb == .edit && step.node == 1 && step[2] > 20
+            }
         }
         #expect(fails(drawn))
         let short = shrunk(drawn, while: fails, playsMax: 2000)
@@ -18,7 +20,8 @@ struct ShrinkingTests {
         #expect(short.steps.map(\.verb) == [.add, .edit])
         #expect(short.branches == 1)
         #expect(short.steps.allSatisfy { $0.at <= 1 })
-        #expect((short.steps.last?[1] ?? 0) < 42)
+        let number = short.steps.last?[2] ?? 0
+        #expect(number < 42)
     }
 
     @Test("It ends after the plays it may take, with a script that fails")

@@ -55,7 +55,7 @@ package struct Step: Hashable, Sendable {
     }
 
     /// A number of the step; 0 where it has fewer.
-    subscript(_ index: Int) -> UInt64 { index < numbers.count ? numbers[index] : 0 }
+    package subscript(_ index: Int) -> UInt64 { index < numbers.count ? numbers[index] : 0 }
 }
 
 /// What happens in a run: how many nodes there are, how their world is, and what comes to pass.
