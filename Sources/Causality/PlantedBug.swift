@@ -45,8 +45,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case restoredKeepsNumber
     /// What a copy wrote after the fork is let go of.
     case tailDropped
-    /// Two copies issue what both had not sent, each for itself.
-    case tailIssuedTwice
     /// Rows that a former life has written stay as it wrote them.
     case rowsOfFormerLifeKept
 
@@ -99,8 +97,6 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     case trimmedByAge
     /// A body goes although a row of it waits.
     case parkedBodyTrimmed
-    /// Columns that a node does not know are not remembered for its next version.
-    case unknownColumnDropped
     /// A row that cannot be applied is left out.
     case parkedDropped
 

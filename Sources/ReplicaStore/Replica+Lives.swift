@@ -445,7 +445,7 @@ extension ReplicaWriter {
     /// - Throws: ``Refusal`` with `alreadyHave`: the child drops it, in a new life.
     func checkFirstIdentity(of set: IncomingChangeSet, chain: ChangeChain, from source: ChangeSource) throws {
         // What comes back from a lost log was taken there before; whoever brings it has not issued it.
-        guard source == .child, !isPlanted(.tailIssuedTwice) else { return }
+        guard source == .child else { return }
         let header = set.reader.header
         let identity: FirstIdentity
         if let first = header.extensions.firstIdentity {

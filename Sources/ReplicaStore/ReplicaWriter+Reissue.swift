@@ -21,9 +21,7 @@ extension ReplicaWriter {
         let arena = FieldArena()
         for (change, answer) in zip(waiting, answers) {
             guard change.identity == answer.identity else { return }
-            if isPlanted(.tailIssuedTwice) {
-                try issue(change, &present, arena, hubMilliseconds: hubMilliseconds)
-            } else if let found = answer.found {
+            if let found = answer.found {
                 try follow(found, insteadOf: change, &present)
             } else if let found = try change.identity.found(in: db) {
                 try follow(found, insteadOf: change, &present)

@@ -9,7 +9,6 @@ import SyncProtocol
 extension ReplicaWriter {
     /// Remembers that a change set, which is about to be logged, writes tables or columns of a newer schema.
     func noteUnknownParts(of set: IncomingChangeSet) throws {
-        if isPlanted(.unknownColumnDropped) { return }
         for block in set.reader.blocks {
             let known = schema.table(number: block.number)?.columns.count ?? 0
             // Cheap for everything of an older or the same schema.

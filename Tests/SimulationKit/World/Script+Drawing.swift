@@ -27,6 +27,7 @@ extension Script {
         var drawn: [Step] = []
         func time() -> UInt64 { random.next() % (hours * Self.hour) }
         func anyNode() -> Int { random.below(branches + 1) }
+        func headOffice() -> Int { 0 }
         func branch() -> Int { 1 + random.below(branches) }
         func number() -> UInt64 { random.next() % 1000 }
         func add(_ count: Int, _ verb: Step.Verb, node: () -> Int, _ numbers: () -> [UInt64]) {
@@ -49,7 +50,7 @@ extension Script {
             add(some(30), .delete, node: anyNode) { [random.oneIn(2) ? UInt64(random.below(8)) : number()] }
             add(some(20), .restore, node: anyNode) { [number()] }
         }
-        if weather.contains(.erasure) { add(some(4), .erase, node: { 0 }) { [number()] } }
+        if weather.contains(.erasure) { add(some(4), .erase, node: headOffice) { [number()] } }
         add(some(6), .answer, node: anyNode) { [number()] }
 
         // Lines: about one call for each branch in some hours; many stay open.
@@ -117,7 +118,7 @@ extension Script {
                 }
             }
         }
-        if weather.contains(.trimming) { add(4, .backup, node: { 0 }) { [] } }
+        if weather.contains(.trimming) { add(4, .backup, node: headOffice) { [] } }
         if weather.contains(.programs) {
             add(some(12), .program, node: anyNode) {
                 [number(), number(), number(), UInt64(random.below(2))]

@@ -101,7 +101,8 @@ extension World {
             for node in nodes.dropFirst() {
                 let changes = Self.changes(from: here, to: try node.replica?.everything() ?? [])
                 if !changes.isEmpty {
-                    words.append("node \(node.number) differs in \(changes.count) rows: \(changes.prefix(4).joined(separator: ", "))")
+                    let shown = changes.prefix(4).joined(separator: ", ")
+                    words.append("node \(node.number) differs in \(changes.count) rows: \(shown)")
                 }
                 if let status = try node.replica?.status(),
                     status.ahead.changeSets > 0 || status.lives.waiting.changeSets > 0
