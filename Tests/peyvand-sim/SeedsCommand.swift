@@ -59,18 +59,12 @@ struct SeedsCommand: ParsableCommand {
     private func play(_ script: Script) throws {
         let simulation = try Simulation(playing: script)
         print("trace \(simulation.hash), \(simulation.tally.summary)")
-        for (name, count) in simulation.tally.faults.sorted(by: { $0.key < $1.key }) { print(row(count, name)) }
-        print()
-        for (name, count) in simulation.tally.outcomes.sorted(by: { $0.key < $1.key }) { print(row(count, name)) }
+        simulation.tally.show()
         guard let violation = simulation.violation else { return print("Nothing that must not be.".green) }
         print("\(violation)".red)
         for line in simulation.logs { print(line.dim) }
         if shrink { print(Self.shortest(script, violating: violation.invariant)) }
         throw ExitCode.failure
-    }
-
-    private func row(_ count: Int, _ name: String) -> String {
-        String(repeating: " ", count: max(0, 8 - "\(count)".count)) + "\(count)  \(name)"
     }
 
     private static func shortest(_ script: Script, violating invariant: String) -> Script {
@@ -96,7 +90,7 @@ struct SeedsCommand: ParsableCommand {
         let last = minutes == nil ? from + (seeds ?? 300) : UInt64.max
         let deadline = minutes.map { begin + .seconds($0 * 60) }
         let progress = Mutex(Progress(next: from))
-        let isTerminal = isatty(1) != 0
+        let line = ProgressLine()
         DispatchQueue.concurrentPerform(iterations: jobs) { _ in
             while true {
                 let seed = progress.withLock { progress -> UInt64? in
@@ -116,21 +110,22 @@ struct SeedsCommand: ParsableCommand {
                         progress.failures.append((seed, "it could not be played: \(error)"))
                     }
                     if let failure = progress.failures.last, failure.seed == seed {
-                        print("\(isTerminal ? "\r" : "")seed \(seed): \(failure.what)".red)
+                        line.clear()
+                        print("seed \(seed): \(failure.what)".red)
                     }
-                    guard isTerminal || progress.done % 50 == 0 else { return }
-                    report(progress, elapsed: begin.duration(to: clock.now), isTerminal: isTerminal)
+                    if let minutes {
+                        line.show("seconds", Int(begin.duration(to: clock.now).seconds), of: Int(minutes * 60))
+                    } else {
+                        line.show("seeds", progress.done, of: Int(last - from))
+                    }
                 }
             }
         }
         try progress.withLock { progress in
             let seconds = begin.duration(to: clock.now).seconds
-            print(
-                "\(isTerminal ? "\r" : "")\(progress.done) seeds from \(from) in \(Int(seconds)) s: \(progress.tally.summary)"
-            )
-            for (name, count) in progress.tally.faults.sorted(by: { $0.key < $1.key }) { print(row(count, name)) }
-            print()
-            for (name, count) in progress.tally.outcomes.sorted(by: { $0.key < $1.key }) { print(row(count, name)) }
+            line.clear()
+            print("\(progress.done) seeds from \(from) in \(Int(seconds)) s: \(progress.tally.summary)")
+            progress.tally.show()
             guard !progress.failures.isEmpty else { return print("Nothing that must not be.".green) }
             print("\(progress.failures.count) of them violate what must hold. Each is played again by one line:".red)
             for failure in progress.failures.sorted(by: { $0.seed < $1.seed }) {
@@ -138,16 +133,6 @@ struct SeedsCommand: ParsableCommand {
             }
             throw ExitCode.failure
         }
-    }
-
-    private func report(_ progress: Progress, elapsed: Duration, isTerminal: Bool) {
-        let rate = Double(progress.done) / max(elapsed.seconds, 0.001)
-        let left =
-            minutes.map { max(0, $0 * 60 - elapsed.seconds) }
-            ?? Double((seeds ?? 300) - UInt64(progress.done)) / max(rate, 0.001)
-        let line = String(format: "%d seeds, %.2f a second, %.0f s left", progress.done, rate, left)
-        print(isTerminal ? "\r\(line)   " : line, terminator: isTerminal ? "" : "\n")
-        fflush(nil)
     }
 }
 
@@ -157,6 +142,13 @@ extension Duration {
 }
 
 extension Tally {
+    /// Prints how often what happened.
+    func show() {
+        printSummary(faults.sorted { $0.key < $1.key }.map { ($0.key, grouped($0.value)) })
+        print()
+        printSummary(outcomes.sorted { $0.key < $1.key }.map { ($0.key, grouped($0.value)) })
+    }
+
     /// The numbers by which a run is measured.
     var summary: String {
         "\(busyNodeHours) busy node-hours, \(writes) writes, \(sessions) sessions, "
