@@ -151,6 +151,9 @@ package final class Replica: Sendable {
             let writer = try pool.writeWithoutTransaction { db in
                 // The pool chooses NORMAL, under which a power cut takes back what was acknowledged.
                 try db.execute(sql: "PRAGMA synchronous = \(isPlanted(.normalForFull) ? "NORMAL" : "FULL")")
+                // What a sync failed to write may still be read after the process has died, and is gone with the
+                // power: nobody may be told of it before it is in the file.
+                sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_PASSIVE, nil, nil)
                 walPages.watch(db)
                 let migrator = Self.migrator(schema)
                 try migrator.check(db)
