@@ -294,6 +294,7 @@ package final class Replica: Sendable {
     private var writer: ReplicaWriter {
         get throws {
             guard let openWriter else { throw StoreFailure.database("The replica is closed.") }
+            try openWriter.comeBackToFile()
             return openWriter
         }
     }

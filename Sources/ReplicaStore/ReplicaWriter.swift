@@ -90,6 +90,19 @@ final class ReplicaWriter {
         try load()
     }
 
+    /// Whether a failed transaction has left more in memory than there is in the file.
+    private var isAheadOfFile = false
+
+    /// Reads the file again when that could not be done after a failed transaction.
+    ///
+    /// - Throws: What keeps the file from being read. Nobody may go on with what this remembers then: it would give a
+    ///   change set a number after one that was never written.
+    func comeBackToFile() throws {
+        guard isAheadOfFile else { return }
+        try load()
+        isAheadOfFile = false
+    }
+
     /// Reads what the file says, after opening and after a failed transaction.
     private func load() throws {
         digests.forget()
@@ -155,6 +168,7 @@ final class ReplicaWriter {
 
     private func attempt<Result>(_ body: () throws -> Result) throws -> Result {
         do {
+            try comeBackToFile()
             try db.execute(sql: "BEGIN IMMEDIATE")
             do {
                 erasing.logEnd = end.position
@@ -179,7 +193,9 @@ final class ReplicaWriter {
                 // SQLite has rolled back by itself after some errors.
                 if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
                 merges = [:]
-                if !isPlanted(.memoryKeptAfterRollback) { try load() }
+                isAheadOfFile = !isPlanted(.memoryKeptAfterRollback)
+                // A disk that fails may not be read either: whoever comes next tries again.
+                try? comeBackToFile()
                 throw error
             }
         } catch {

@@ -34,6 +34,27 @@ struct CrashSweepTests {
         #expect(outcome.problems.contains { $0.text.contains("was promised, and is not there") })
     }
 
+    @Test("A write that failed where the file could not be read either leaves no gap before the next one")
+    func failedWriteThatCannotBeReadBack() throws {
+        let stage = try Stage()
+        try stage.makeBoth()
+        try stage.branch.close()
+        let beginning = stage.mark()
+        var refused = 0
+        for place in 1... {
+            stage.goBack(to: beginning)
+            try stage.branch.open()
+            stage.branch.disk.fail(.reads, at: place, with: .inputOutput, forEver: true)
+            do { try stage.add("نوشته نشد", at: stage.branch) } catch { refused += 1 }
+            let failures = stage.branch.disk.failures
+            stage.branch.disk.mend()
+            try stage.add("پس از خطا", at: stage.branch)
+            try #require(stage.problems(of: stage.branch) == [], "the \(place)th read")
+            if failures == 0 { break }
+        }
+        #expect(refused > 0)
+    }
+
     @Test("What was promised and never written is reported, with the place that shows it again")
     func brokenPromise() throws {
         let script = CrashScript(name: "a promise is broken") { stage in
