@@ -408,7 +408,7 @@ extension ReplicaWriter {
             return "it shows another history of origin \(hello.origin) up to \(seq)"
         }
         // A head office that has lost what the node had taken sends it back itself.
-        if hello.cursor.position < acknowledged, try digest(at: hello.cursor.position) == hello.cursor.digest,
+        if hello.cursor.position < acknowledged, try begins(with: hello.cursor),
             try !hasFallenBack(hello, from: acknowledged)
         {
             return "it shows position \(hello.cursor.position), it has acknowledged \(acknowledged)"

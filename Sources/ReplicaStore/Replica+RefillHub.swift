@@ -79,7 +79,7 @@ extension Replica {
     /// that is all it has acknowledged.
     private func lastCommon(_ prefixes: [LogPrefix], with peer: SyncPeer) throws -> Int {
         try withWriter { writer in
-            let index = try prefixes.lastIndex { try writer.digest(at: $0.position) == $0.digest }
+            let index = try prefixes.lastIndex { try writer.begins(with: $0) }
             guard let index else {
                 throw Refusal(.invalidChange, "Not even an empty log is common to this node and head office.")
             }
@@ -241,10 +241,9 @@ extension ReplicaWriter {
     /// Looks, in the greeting, whether this node still has everything that a child has taken of its log.
     func noteLostLog(_ hello: Hello, in welcome: inout Welcome) throws {
         guard node.role == .headOffice else { return }
-        let isCursorKnown = try digest(at: hello.cursor.position) == hello.cursor.digest
+        let isCursorKnown = try begins(with: hello.cursor)
         let isComplete = try hello.extras.keptPrefixes.allSatisfy { try resolve($0) != nil }
-        let wasOffered =
-            try hello.extras.offered.map { try digest(at: $0.hubEnd.position) == $0.hubEnd.digest } ?? false
+        let wasOffered = try hello.extras.offered.map { try begins(with: $0.hubEnd) } ?? false
         if isCursorKnown, isComplete || wasOffered {
             if isComplete, try hasContradictions(with: hello.node) {
                 try transaction {

@@ -70,7 +70,7 @@ extension Replica: SyncStore {
                         try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
                     return welcome
                 }
-                let isCursorKnown = try writer.digest(at: hello.cursor.position) == hello.cursor.digest
+                let isCursorKnown = try writer.begins(with: hello.cursor)
                 try writer.hear(hello, at: receivedAtMilliseconds)
                 let isEqualKnowledge =
                     hello.cursor == writer.end && hello.ownSeq == accepted?.seq ?? 0
@@ -153,7 +153,7 @@ extension Replica: SyncStore {
         let acknowledged = max(told, life.acknowledgedPosition)
         if let proof = try writer.formerLifeProof(hello, acknowledged: acknowledged) { return proof }
         // A head office that has lost the end of its log must not write under its number until it has that back.
-        if !life.hasBegun, try writer.digest(at: hello.cursor.position) == hello.cursor.digest {
+        if !life.hasBegun, try writer.begins(with: hello.cursor) {
             try writer.transaction { try writer.begin(life, hello, LocalTransaction(writer, arena: FieldArena())) }
             contacts.withLock { $0[hello.node].acknowledged = nil }
         }
@@ -371,6 +371,9 @@ extension DatabaseRoot {
 }
 
 extension ReplicaWriter {
+    /// Whether this node's log begins with what a prefix names.
+    func begins(with prefix: LogPrefix) throws -> Bool { try digest(at: prefix.position) == prefix.digest }
+
     /// The digest of this node's log at a position; nil when it is not that long.
     func digest(at position: UInt64) throws -> UInt64? {
         if position == 0 { return LogPrefix.empty.digest }

@@ -77,7 +77,7 @@ extension Replica {
     /// Reads one piece.
     func snapshotPiece(at place: SnapshotPlace, for node: UniqueID?) throws -> SnapshotPiece {
         let isGood = try withWriter { writer in
-            guard try writer.digest(at: place.start.position) == place.start.digest,
+            guard try writer.begins(with: place.start),
                 place.start.position >= (try writer.trimmedPosition())
             else { return false }
             try writer.sealIfNeeded()

@@ -3,6 +3,7 @@ import Causality
 import Foundation
 import GRDB
 import Glibc
+import SimulationKit
 import SyncProtocol
 import Synchronization
 import TestKit
@@ -16,16 +17,7 @@ final class Office: Sendable {
 
     /// Makes a head office.
     static func headOffice() throws -> Office {
-        let office = try Office(
-            LocalNode(
-                node: bytes(16),
-                nodeKey: bytes(32),
-                role: .headOffice,
-                name: "tehran-hq",
-                organisation: bytes(16),
-                origin: Origin(rawValue: 1) ?? .none
-            )
-        )
+        let office = try Office(.newHeadOffice("tehran-hq", randomBytes: bytes))
         try office.replica.completeHeadOffice()
         return office
     }
@@ -33,38 +25,22 @@ final class Office: Sendable {
     /// Makes a branch and lets it join.
     static func branch(_ name: String, of hub: Office) throws -> Office {
         let office = try unjoined(name)
-        let invitation = try hub.replica.invite(
-            name,
-            address: "127.0.0.1:1",
-            lifetimeSeconds: 3600,
-            randomBytes: bytes
-        )
-        try office.join(hub, with: invitation)
+        try office.replica.join(hub.replica, with: hub.replica.invite(name, randomBytes: bytes))
         return office
     }
 
     /// Makes a branch that has not joined yet.
     static func unjoined(_ name: String) throws -> Office {
-        try Office(
-            LocalNode(
-                node: bytes(16),
-                nodeKey: bytes(32),
-                role: .branch,
-                name: name,
-                organisation: nil,
-                origin: .none,
-                hub: LocalNode.Hub(address: "127.0.0.1:1")
-            )
-        )
+        try Office(.newBranch(name, randomBytes: bytes))
     }
 
     private init(_ node: LocalNode) throws {
         let home = TemporaryDirectory()
         self.home = home
-        let clock = ClockBox()
+        let clock = MachineClock(seed: .random(in: 0...UInt64.max))
         self.clock = clock
         directoryPath = home.path + "/node"
-        replica = try Replica.create(home.path + "/node", node: node, clock: NodeClock { clock.reading })
+        replica = try Replica.create(home.path + "/node", node: node, clock: clock.nodeClock)
     }
 
     /// A copy of a node's files, as a backup program or a cloned disk has them.
@@ -77,7 +53,7 @@ final class Office: Sendable {
     ///
     /// - Parameter withFence: Copies what lies beside the database too.
     func copy(withFence: Bool = true) throws -> Copy {
-        let copy = Copy(home: TemporaryDirectory(), clock: clock.trueMilliseconds)
+        let copy = Copy(home: TemporaryDirectory(), clock: clock.time.milliseconds)
         let directory = copy.home.path + "/node"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         try DatabaseQueue(path: databasePath).inDatabase { db in
@@ -103,8 +79,8 @@ final class Office: Sendable {
     init(from copy: Copy, fence: CopiedFence = .fitting) throws {
         let home = TemporaryDirectory()
         self.home = home
-        let clock = ClockBox()
-        clock.pass(copy.clock - clock.trueMilliseconds)
+        let clock = MachineClock(seed: .random(in: 0...UInt64.max))
+        clock.time.milliseconds = copy.clock
         self.clock = clock
         let directory = home.path + "/node"
         directoryPath = directory
@@ -124,7 +100,7 @@ final class Office: Sendable {
             state.path = path
             try JSONEncoder().encode(state).write(to: URL(filePath: file))
         }
-        replica = try Replica.open(directory, clock: NodeClock { clock.reading })
+        replica = try Replica.open(directory, clock: clock.nodeClock)
     }
 
     /// Another head office on a copy of this one's file, as it is now: with a new number, or, when nobody notices,
@@ -135,19 +111,19 @@ final class Office: Sendable {
     init(restoring file: String, in directory: String) throws {
         home = TemporaryDirectory()
         directoryPath = directory
-        let clock = ClockBox()
+        let clock = MachineClock(seed: .random(in: 0...UInt64.max))
         self.clock = clock
         _ = try Replica.restore(file, to: directory, replacing: false, older: false) {
             clock.reading.wallMilliseconds
         }
-        replica = try Replica.open(directory, clock: NodeClock { clock.reading })
+        replica = try Replica.open(directory, clock: clock.nodeClock)
     }
 
     /// The node's directory.
     var directory: String { directoryPath }
 
     private let directoryPath: String
-    private let clock: ClockBox
+    private let clock: MachineClock
 
     /// The node's wall clock, in milliseconds since 1970-01-01 UTC.
     ///
@@ -158,7 +134,7 @@ final class Office: Sendable {
         set {
             let now = clock.reading.wallMilliseconds
             if newValue >= now {
-                clock.pass(newValue - now)
+                clock.time.milliseconds += newValue - now
             } else {
                 setWall(to: newValue)
             }
@@ -166,7 +142,9 @@ final class Office: Sendable {
     }
 
     /// Sets the wall clock, although no time has passed.
-    func setWall(to milliseconds: UInt64) { clock.setWall(to: milliseconds) }
+    func setWall(to milliseconds: UInt64) {
+        clock.set(off: Int64(clamping: milliseconds) - Int64(trueMilliseconds))
+    }
 
     /// Sets the wall clock by so much.
     func setWall(by milliseconds: Int64) {
@@ -174,35 +152,23 @@ final class Office: Sendable {
     }
 
     /// Lets time pass, here only, until the next session.
-    func wait(_ milliseconds: UInt64) { clock.pass(milliseconds) }
+    func wait(_ milliseconds: UInt64) { clock.time.milliseconds += milliseconds }
 
     /// Starts the machine again: its time since the start begins anew.
-    func reboot() { clock.reboot() }
+    func reboot() { clock.start() }
 
     /// The true time, as far as this office has lived through it.
-    var trueMilliseconds: UInt64 { clock.trueMilliseconds }
+    var trueMilliseconds: UInt64 { clock.time.milliseconds }
 
     /// Lets time pass until the later of two offices' times has come at both.
     func meet(_ other: Office) {
-        let now = max(clock.trueMilliseconds, other.clock.trueMilliseconds)
-        for clock in [clock, other.clock] { clock.pass(now - clock.trueMilliseconds) }
+        let now = max(clock.time.milliseconds, other.clock.time.milliseconds)
+        for clock in [clock, other.clock] { clock.time.milliseconds = now }
     }
 
     var databasePath: String { Replica.path(in: directory) }
 
-    func join(_ hub: Office, with invitation: Invitation) throws {
-        let node = replica.node
-        let answer = try hub.replica.decideJoin(
-            Join(
-                tokenID: invitation.token,
-                secret: invitation.secret,
-                node: UniqueID(bytes: node.node)!,
-                nodeKey: Key256(bytes: node.nodeKey)!,
-                software: "test"
-            )
-        )
-        try replica.completeJoin(answer)
-    }
+    func join(_ hub: Office, with invitation: Invitation) throws { try replica.join(hub.replica, with: invitation) }
 
     // MARK: Working
 
@@ -235,19 +201,7 @@ final class Office: Sendable {
     }
 
     /// Rows, graveyard and clocks.
-    func rows() throws -> [String] {
-        var lines: [String] = []
-        try replica.read { reader in
-            for table in Schema.current.tables {
-                for place in [table.name, table.name + "Graveyard"] {
-                    for row in try Row.fetchAll(reader.db.cachedStatement(sql: "SELECT * FROM \(place) ORDER BY id")) {
-                        lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
-                    }
-                }
-            }
-        }
-        return lines
-    }
+    func rows() throws -> [String] { try replica.everything() }
 
     /// A second program on the same file, with triggers, as `sqlite3` has them.
     func otherProgram<Result>(_ body: (Database) throws -> Result) throws -> Result {
@@ -309,44 +263,6 @@ final class Office: Sendable {
         let child = ChangeSetID(origin: hello.origin, seq: hello.ownSeq)
         let root = try hub.replica.currentRoot(at: hello.cursor, child: child)
         return try root != nil && root == replica.currentRoot(at: hello.cursor, child: child)
-    }
-}
-
-/// The clocks of a machine in a test.
-final class ClockBox: Sendable {
-    private struct State {
-        var trueMilliseconds: UInt64 = 1_800_000_000_000
-        /// The wall clock minus the true time.
-        var wrong: Int64 = 0
-        var bootedAt: UInt64 = 1_799_999_000_000
-        var boot: UInt64 = 1
-    }
-
-    private let state = Mutex(State())
-
-    var trueMilliseconds: UInt64 { state.withLock { $0.trueMilliseconds } }
-
-    var reading: NodeClock.Reading {
-        state.withLock { state in
-            NodeClock.Reading(
-                wallMilliseconds: UInt64(clamping: Int64(state.trueMilliseconds) + state.wrong),
-                sinceBootMilliseconds: state.trueMilliseconds - state.bootedAt,
-                boot: state.boot
-            )
-        }
-    }
-
-    func pass(_ milliseconds: UInt64) { state.withLock { $0.trueMilliseconds += milliseconds } }
-
-    func setWall(to milliseconds: UInt64) {
-        state.withLock { $0.wrong = Int64(clamping: milliseconds) - Int64($0.trueMilliseconds) }
-    }
-
-    func reboot() {
-        state.withLock { state in
-            state.bootedAt = state.trueMilliseconds
-            state.boot += 1
-        }
     }
 }
 

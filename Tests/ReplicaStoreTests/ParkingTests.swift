@@ -201,7 +201,7 @@ struct ParkingTests {
         }
         for _ in 0..<70 {
             let site = all[random.below(3)]
-            site.clock.pass(UInt64(random.below(30)))
+            site.clock.time.milliseconds += UInt64(random.below(30))
             let ids = try site.replica.read { try $0.rows(.customer, after: nil, limit: 50) }.map(\.id)
             let value = FieldValue.text("v\(random.below(12))")
             do {

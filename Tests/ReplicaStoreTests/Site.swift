@@ -3,6 +3,7 @@ import Causality
 import Foundation
 import GRDB
 import ReplicaStore
+import SimulationKit
 import SyncProtocol
 import TestKit
 
@@ -12,7 +13,7 @@ final class Site {
     private var opened: Replica?
     private(set) var schema: Schema
     private let home: TemporaryDirectory
-    let clock = ClockBox()
+    let clock = MachineClock(seed: .random(in: 0...UInt64.max))
 
     /// The replica; closed for good if opening it again has failed.
     var replica: Replica {
@@ -22,52 +23,15 @@ final class Site {
 
     /// Makes a head office.
     static func headOffice(_ schema: Schema = .current) throws -> Site {
-        let site = try Site(
-            LocalNode(
-                node: randomBytes(16),
-                nodeKey: randomBytes(32),
-                role: .headOffice,
-                name: "tehran-hq",
-                organisation: randomBytes(16),
-                origin: Origin(rawValue: 1) ?? .none
-            ),
-            schema
-        )
+        let site = try Site(.newHeadOffice("tehran-hq", randomBytes: randomBytes), schema)
         try site.replica.completeHeadOffice()
         return site
     }
 
     /// Makes a branch and lets it join.
     static func branch(_ name: String, of hub: Site, _ schema: Schema = .current) throws -> Site {
-        let site = try Site(
-            LocalNode(
-                node: randomBytes(16),
-                nodeKey: randomBytes(32),
-                role: .branch,
-                name: name,
-                organisation: nil,
-                origin: .none,
-                hub: LocalNode.Hub(address: "127.0.0.1:1")
-            ),
-            schema
-        )
-        let invitation = try hub.replica.invite(
-            name,
-            address: "127.0.0.1:1",
-            lifetimeSeconds: 3600,
-            randomBytes: randomBytes
-        )
-        let node = site.replica.node
-        let answer = try hub.replica.decideJoin(
-            Join(
-                tokenID: invitation.token,
-                secret: invitation.secret,
-                node: UniqueID(bytes: node.node)!,
-                nodeKey: Key256(bytes: node.nodeKey)!,
-                software: "test"
-            )
-        )
-        try site.replica.completeJoin(answer)
+        let site = try Site(.newBranch(name, randomBytes: randomBytes), schema)
+        try site.replica.join(hub.replica, with: hub.replica.invite(name, randomBytes: randomBytes))
         return site
     }
 

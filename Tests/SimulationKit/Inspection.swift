@@ -86,10 +86,10 @@ extension Replica {
     }
 
     /// Everything that converges: rows, graveyards and clocks.
-    func everything() throws -> [String] {
+    package func everything() throws -> [String] {
         var lines: [String] = []
         try read { reader in
-            for table in Schema.current.tables {
+            for table in schema.tables {
                 for place in [table.name, table.graveyard] {
                     for row in try Row.fetchAll(reader.db, sql: "SELECT * FROM \(place) ORDER BY id") {
                         lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
@@ -98,5 +98,52 @@ extension Replica {
             }
         }
         return lines
+    }
+}
+
+// How it is held against the oracles.
+
+extension Replica {
+    /// What a row is here, in the words of the oracle.
+    package func present(_ id: RowID, in table: TableDescription) throws -> HistoryOracle.Expectation? {
+        try read { reader in
+            func expectation(_ row: StoredRow, isAlive: Bool) -> HistoryOracle.Expectation {
+                var values: [Int: FieldValue] = [:]
+                for column in 1..<table.columns.count where !row.values[column].isNull {
+                    values[column] = row.values[column]
+                }
+                return HistoryOracle.Expectation(isAlive: isAlive, values: values)
+            }
+            if let row = try reader.row(table, id: id) { return expectation(row, isAlive: true) }
+            return try reader.deletedRow(table, id: id).map { expectation($0, isAlive: false) }
+        }
+    }
+
+    /// Rows that are not what the set of change sets says, a sentence each, and how many were compared.
+    func differences(from oracle: HistoryOracle, max: Int) throws -> (rows: Int, found: [String]) {
+        var (rows, found) = (0, [String]())
+        func words(_ row: HistoryOracle.Expectation?) -> String { row.map { "\($0)" } ?? "nowhere" }
+        for table in schema.tables {
+            for id in oracle.identifiers(of: table) {
+                rows += 1
+                let (expected, present) = (oracle.expectation(of: id, in: table), try self.present(id, in: table))
+                guard present != expected, found.count < max else { continue }
+                found.append("\(table.name) \(id) is \(words(present)), and should be \(words(expected))")
+            }
+        }
+        return (rows, found)
+    }
+
+    /// The entries of the list of conflicts, in the words of the oracle.
+    package func openConflicts(_ resolution: ConflictResolution = .open) throws -> [String] {
+        try read { try $0.rows(.conflict, where: "resolution", is: .text(resolution.rawValue)) }.map { entry in
+            var row = ""
+            if case .integer(let number) = entry["ofRow"] { row = RowID(rawValue: number)?.description ?? "" }
+            let names = entry.conflictColumnNames
+            func set(_ name: String) -> String { entry.changeSet(name).map { "\($0)" } ?? "-" }
+            if entry["kept"].isNull { return "\(row) under deletion \(set("kept")) \(names)" }
+            if entry["lost"].isNull { return "\(row) deletion \(set("lost")) \(names)" }
+            return "\(row) edit \(set("lost")) \(names)"
+        }.sorted()
     }
 }

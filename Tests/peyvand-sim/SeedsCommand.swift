@@ -2,7 +2,6 @@ import ArgumentParser
 import Foundation
 import Rainbow
 import SimulationKit
-import Synchronization
 
 /// Plays scripts that are drawn from seeds, or one from a file.
 struct SeedsCommand: ParsableCommand {
@@ -60,7 +59,7 @@ struct SeedsCommand: ParsableCommand {
         let simulation = try Simulation(playing: script)
         print("trace \(simulation.hash), \(simulation.tally.summary)")
         simulation.tally.show()
-        guard let violation = simulation.violation else { return print("Nothing that must not be.".green) }
+        guard let violation = simulation.violation else { return printVerdict(0) }
         print("\(violation)".red)
         for line in simulation.logs { print(line.dim) }
         if shrink { print(Self.shortest(script, violating: violation.invariant)) }
@@ -77,62 +76,46 @@ struct SeedsCommand: ParsableCommand {
 
     // MARK: Many
 
-    private struct Progress {
-        var next: UInt64
-        var done = 0
-        var tally = Tally()
-        var failures: [(seed: UInt64, what: String)] = []
-    }
-
     private func playMany() throws {
         let clock = ContinuousClock()
         let begin = clock.now
-        let last = minutes == nil ? from + (seeds ?? 300) : UInt64.max
         let deadline = minutes.map { begin + .seconds($0 * 60) }
-        let progress = Mutex(Progress(next: from))
+        let first = from
+        let count = minutes == nil ? Int(clamping: seeds ?? 300) : Int.max
         let line = ProgressLine()
-        DispatchQueue.concurrentPerform(iterations: jobs) { _ in
-            while true {
-                let seed = progress.withLock { progress -> UInt64? in
-                    guard progress.next < last, deadline.map({ clock.now < $0 }) ?? true else { return nil }
-                    defer { progress.next += 1 }
-                    return progress.next
-                }
-                guard let seed else { return }
-                let result = Result { try Simulation(playing: Script(drawnFrom: seed)) }
-                progress.withLock { progress in
-                    progress.done += 1
-                    switch result {
-                    case .success(let simulation):
-                        progress.tally.add(simulation.tally)
-                        if let violation = simulation.violation { progress.failures.append((seed, "\(violation)")) }
-                    case .failure(let error):
-                        progress.failures.append((seed, "it could not be played: \(error)"))
-                    }
-                    if let failure = progress.failures.last, failure.seed == seed {
-                        line.clear()
-                        print("seed \(seed): \(failure.what)".red)
-                    }
-                    if let minutes {
-                        line.show("seconds", Int(begin.duration(to: clock.now).seconds), of: Int(minutes * 60))
-                    } else {
-                        line.show("seeds", progress.done, of: Int(last - from))
-                    }
-                }
+        var done = 0
+        var tally = Tally()
+        var failed: [UInt64] = []
+        let hasTime: @Sendable () -> Bool = { deadline.map { clock.now < $0 } ?? true }
+        inOrder(count, jobs: jobs, while: hasTime) { number in
+            Result { try Simulation(playing: Script(drawnFrom: first + UInt64(number))) }
+        } then: { number, result in
+            done += 1
+            let what: String?
+            switch result {
+            case .success(let simulation):
+                tally.add(simulation.tally)
+                what = simulation.violation.map { "\($0)" }
+            case .failure(let error):
+                what = "it could not be played: \(error)"
+            }
+            if let what {
+                failed.append(first + UInt64(number))
+                line.clear()
+                print("seed \(first + UInt64(number)): \(what)".red)
+            }
+            if let minutes {
+                line.show("seconds", Int((clock.now - begin).seconds), of: Int(minutes * 60))
+            } else {
+                line.show("seeds", done, of: count)
             }
         }
-        try progress.withLock { progress in
-            let seconds = begin.duration(to: clock.now).seconds
-            line.clear()
-            print("\(progress.done) seeds from \(from) in \(Int(seconds)) s: \(progress.tally.summary)")
-            progress.tally.show()
-            guard !progress.failures.isEmpty else { return print("Nothing that must not be.".green) }
-            print("\(progress.failures.count) of them violate what must hold. Each is played again by one line:".red)
-            for failure in progress.failures.sorted(by: { $0.seed < $1.seed }) {
-                print("    scripts/simulate --seed \(failure.seed) --shrink")
-            }
-            throw ExitCode.failure
-        }
+        line.clear()
+        print("\(done) seeds from \(first) in \(Int((clock.now - begin).seconds)) s: \(tally.summary)")
+        tally.show()
+        for seed in failed { print("    scripts/simulate --seed \(seed) --shrink") }
+        printVerdict(failed.count)
+        if !failed.isEmpty { throw ExitCode.failure }
     }
 }
 

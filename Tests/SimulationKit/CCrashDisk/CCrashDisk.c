@@ -626,16 +626,6 @@ static int x_file_control(sqlite3_file *base, int operation, void *argument) {
 }
 
 /* As SQLite's own for this system says. */
-static int x_sector_size(sqlite3_file *base) {
-    (void)base;
-    return 4096;
-}
-
-static int x_device_characteristics(sqlite3_file *base) {
-    (void)base;
-    return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
-}
-
 /* MARK: what SQLite calls, on the index of a write-ahead log */
 
 static int x_shm_map(sqlite3_file *base, int region, int size, int extends, void volatile **bytes) {
@@ -727,8 +717,8 @@ static const sqlite3_io_methods methods = {
     .xUnlock = x_unlock,
     .xCheckReservedLock = x_check_reserved_lock,
     .xFileControl = x_file_control,
-    .xSectorSize = x_sector_size,
-    .xDeviceCharacteristics = x_device_characteristics,
+    .xSectorSize = disk_sector_size,
+    .xDeviceCharacteristics = disk_characteristics,
     .xShmMap = x_shm_map,
     .xShmLock = x_shm_lock,
     .xShmBarrier = x_shm_barrier,

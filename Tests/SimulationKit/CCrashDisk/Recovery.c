@@ -68,16 +68,6 @@ static int x_file_control(sqlite3_file *base, int operation, void *argument) {
     return SQLITE_NOTFOUND;
 }
 
-static int x_sector_size(sqlite3_file *base) {
-    (void)base;
-    return 4096;
-}
-
-static int x_device_characteristics(sqlite3_file *base) {
-    (void)base;
-    return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
-}
-
 static const sqlite3_io_methods methods = {
     /* Without shared memory. */
     .iVersion = 1,
@@ -91,8 +81,8 @@ static const sqlite3_io_methods methods = {
     .xUnlock = x_lock,
     .xCheckReservedLock = x_check_reserved_lock,
     .xFileControl = x_file_control,
-    .xSectorSize = x_sector_size,
-    .xDeviceCharacteristics = x_device_characteristics,
+    .xSectorSize = disk_sector_size,
+    .xDeviceCharacteristics = disk_characteristics,
 };
 
 static saved *named(const char *path) {

@@ -333,3 +333,13 @@ uint64_t crash_state_print(const crash_state *state, const char *ending) {
     }
     return sum;
 }
+
+int disk_sector_size(sqlite3_file *file) {
+    (void)file;
+    return PAGE;
+}
+
+int disk_characteristics(sqlite3_file *file) {
+    (void)file;
+    return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+}

@@ -3,6 +3,7 @@
 
 #include "CCrashDisk.h"
 
+#include <sqlite3.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -80,5 +81,9 @@ struct crash_state {
 /* Adds a file at its place. */
 saved *state_add(crash_state *state, const char *path);
 saved *state_at(const crash_state *state, const char *path);
+
+/* What SQLite is told of the disk, while it works and while it recovers. */
+int disk_sector_size(sqlite3_file *file);
+int disk_characteristics(sqlite3_file *file);
 
 #endif

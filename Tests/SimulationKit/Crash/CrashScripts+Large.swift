@@ -56,7 +56,7 @@ extension CrashScript {
     static let foreignLargeWrite = CrashScript(
         name: "a large write of another program is sealed",
         play: { stage in
-            try stage.otherProgram(on: stage.branch) { db in
+            try stage.branch.otherProgram { db in
                 try db.inTransaction {
                     let insert = try db.makeStatement(
                         sql: "INSERT INTO customer(id, name, note) VALUES ((SELECT customer FROM nextId), ?, ?)"

@@ -62,7 +62,7 @@ extension CrashScript {
         prepare: { stage in
             try stage.makeBoth()
             try stage.branch.close()
-            stage.branch.aheadMilliseconds = StageClock.day
+            stage.branch.clock.set(off: Int64(VirtualTime.day))
             try stage.branch.open()
             for number in 0..<3 { try stage.add("از فردا \(number)", at: stage.branch) }
             try stage.edit(stage.ids[0], note: "از فردا", at: stage.branch)

@@ -91,7 +91,7 @@ extension CrashScript {
     static let otherProgram = CrashScript(
         name: "what another program wrote is sealed",
         play: { stage in
-            try stage.otherProgram(on: stage.branch) { db in
+            try stage.branch.otherProgram { db in
                 try db.execute(
                     sql: """
                         BEGIN;
@@ -136,7 +136,7 @@ extension CrashScript {
         isHubTheVictim: true,
         prepare: { stage in
             try stage.makeBoth()
-            try stage.otherProgram(on: stage.hub) {
+            try stage.hub.otherProgram {
                 try $0.execute(sql: "CREATE UNIQUE INDEX adminNote ON customer(note)")
             }
             try stage.add("یک", at: stage.hub, note: "یکتا")
@@ -145,11 +145,11 @@ extension CrashScript {
         },
         play: { stage in
             try stage.sync()
-            try stage.otherProgram(on: stage.hub) { try $0.execute(sql: "DROP INDEX adminNote") }
+            try stage.hub.otherProgram { try $0.execute(sql: "DROP INDEX adminNote") }
             _ = try stage.hub.replica.retryParked()
         },
         recover: { stage in
-            try stage.otherProgram(on: stage.hub) { try $0.execute(sql: "DROP INDEX IF EXISTS adminNote") }
+            try stage.hub.otherProgram { try $0.execute(sql: "DROP INDEX IF EXISTS adminNote") }
             _ = try stage.hub.replica.retryParked()
             return []
         }
@@ -164,7 +164,7 @@ extension CrashScript {
                 stage.hub.policy = { ($0.leaseDays, $0.historyDays) = (3, 1) }
                 try stage.makeBoth()
                 for round in 0..<3 {
-                    stage.clock.milliseconds += StageClock.day
+                    stage.clock.milliseconds += VirtualTime.day
                     try stage.edit(stage.ids[0], note: "\(stage.clock.milliseconds)", at: stage.hub)
                     if round == 2, !isSafe {
                         try stage.setSafe()
@@ -179,7 +179,7 @@ extension CrashScript {
                     try stage.setSafe()
                 }
                 try stage.edit(stage.ids[0], note: "نه در پشتیبان و نفرستاده", at: stage.hub)
-                stage.clock.milliseconds += StageClock.day * 3 / 2
+                stage.clock.milliseconds += VirtualTime.day * 3 / 2
             },
             play: { stage in
                 try stage.hub.replica.trimLog()
@@ -359,18 +359,7 @@ extension CrashScript {
         isHubTheVictim: true,
         prepare: { stage in
             try stage.makeBoth()
-            try stage.hub.close()
-            let old = stage.hub.disk.state()
-            try stage.hub.open()
-            for number in 0..<3 {
-                try stage.add("گم‌شدهٔ دفتر \(number)", at: stage.hub)
-                try stage.add("گم‌شدهٔ شعبه \(number)", at: stage.branch)
-                try stage.sync()
-            }
-            stage.hub.die()
-            stage.hub.disk.restore(old)
-            try stage.hub.open()
-            try stage.add("نفرستاده", at: stage.branch)
+            try stage.loseEndOfHub()
             stage.mayRewriteLog = true
         },
         play: { try $0.sync() }

@@ -3,32 +3,12 @@ import Causality
 import Foundation
 import GRDB
 import SyncProtocol
-import Synchronization
 import TestKit
 
 @testable import ReplicaStore
 
-/// A node on a disk of its own.
-final class CrashNode {
-    let disk: CrashDisk
-    private let clock: StageClock
-    private var opened: Replica?
-    /// What the organisation has decided: told again after each opening.
-    var policy: (inout ReplicaPolicy) -> Void = { _ in }
-    /// How far its wall clock is ahead of the true time; counts from the next opening.
-    var aheadMilliseconds: UInt64 = 0
-
-    init(_ clock: StageClock) throws {
-        disk = try CrashDisk()
-        self.clock = clock
-    }
-
-    /// Where the node lies in a state of its disk.
-    static let directoryOnDisk = "/node"
-    var directory: String { disk.directory + Self.directoryOnDisk }
-    var isOpen: Bool { opened != nil }
-    var exists: Bool { Replica.exists(in: directory) }
-
+/// A node of a script.
+final class CrashNode: NodeOnDisk {
     /// Whether the node is opened when somebody first asks for its replica.
     var opensWhenNeeded = false
 
@@ -41,64 +21,18 @@ final class CrashNode {
         }
     }
 
-    /// The clocks of the node's machine, which was started long ago.
-    private var nodeClock: NodeClock {
-        let (clock, ahead) = (self.clock, aheadMilliseconds)
-        return NodeClock {
-            let now = clock.milliseconds
-            return NodeClock.Reading(wallMilliseconds: now + ahead, sinceBootMilliseconds: now, boot: 0)
-        }
-    }
-
-    func create(_ node: LocalNode) throws {
-        opened = try Replica.create(directory, node: node, clock: nodeClock)
-        opened?.adopt(policy)
-    }
-
-    /// Opens the node, unless it is open.
-    func open() throws {
-        guard opened == nil else { return }
-        opened = try Replica.open(directory, clock: nodeClock)
-        opened?.adopt(policy)
-    }
-
-    /// Ends in order.
-    func close() throws {
-        try replica.close()
-        opened = nil
+    override func die() {
+        super.die()
+        opensWhenNeeded = false
     }
 
     /// Takes back what the fence beside the replica has written without a sync.
-    func takeBackFence() {
-        let path = Fence.path(in: directory)
-        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return }
-        let before = text.replacingOccurrences(of: "\"isOpening\":false", with: "\"isOpening\":true")
-        // In place: it stays the same file.
-        guard let file = FileHandle(forWritingAtPath: path) else { return }
-        try? file.write(contentsOf: Data(before.utf8))
-        try? file.truncate(atOffset: UInt64(before.utf8.count))
-    }
-
-    /// The process is gone.
-    func die() {
-        opened = nil
-        opensWhenNeeded = false
-    }
-}
-
-/// The time of a script, which passes when the script says so.
-final class StageClock: Sendable {
-    private let now = Mutex<UInt64>(1_800_000_000_000)
-    var milliseconds: UInt64 {
-        get { now.withLock { $0 } }
-        set { now.withLock { $0 = newValue } }
-    }
-    static let day: UInt64 = 86_400_000
+    func takeBackFence() { changeFence { $0.replacing("\"isOpening\":false", with: "\"isOpening\":true") } }
 }
 
 /// Head office and a branch, and what has been promised to anybody.
 final class Stage {
-    let clock = StageClock()
+    let clock = VirtualTime()
     let hub: CrashNode
     let branch: CrashNode
     /// Names of customers that somebody was told are kept.
@@ -115,8 +49,8 @@ final class Stage {
     var limits = SyncLimits.standard
 
     init() throws {
-        hub = try CrashNode(clock)
-        branch = try CrashNode(clock)
+        hub = try CrashNode(MachineClock(clock, seed: 1))
+        branch = try CrashNode(MachineClock(clock, seed: 2))
     }
 
     /// A mark to go back to, with the promises that held then.
@@ -198,7 +132,8 @@ final class Stage {
         (twin.ids, twin.remembered, twin.invitation) = (ids, remembered, invitation)
         (twin.mayRewriteLog, twin.limits) = (mayRewriteLog, limits)
         for (other, node) in [(twin.hub, hub), (twin.branch, branch)] {
-            (other.policy, other.aheadMilliseconds) = (node.policy, node.aheadMilliseconds)
+            other.policy = node.policy
+            other.clock.set(off: Int64(node.clock.reading.wallMilliseconds) - Int64(clock.milliseconds))
         }
         return twin
     }
@@ -216,14 +151,7 @@ final class Stage {
 
     // MARK: Making nodes
 
-    static let headOffice = LocalNode(
-        node: [UInt8](repeating: 1, count: 16),
-        nodeKey: [UInt8](repeating: 2, count: 32),
-        role: .headOffice,
-        name: "tehran-hq",
-        organisation: [UInt8](repeating: 3, count: 16),
-        origin: Origin(rawValue: 1) ?? .none
-    )
+    static let headOffice = LocalNode.newHeadOffice("tehran-hq") { [UInt8](repeating: 1, count: $0) }
 
     func makeHeadOffice() throws {
         try hub.create(Self.headOffice)
@@ -232,36 +160,13 @@ final class Stage {
 
     /// Makes a branch that belongs to nobody yet.
     func createBranch() throws {
-        try branch.create(
-            LocalNode(
-                node: [UInt8](repeating: 4, count: 16),
-                nodeKey: [UInt8](repeating: 5, count: 32),
-                role: .branch,
-                name: "isfahan",
-                organisation: nil,
-                origin: .none,
-                hub: LocalNode.Hub(address: "127.0.0.1:1")
-            )
-        )
+        try branch.create(.newBranch("isfahan") { [UInt8](repeating: 4, count: $0) })
     }
 
     /// Head office invites the branch.
     func invite() throws {
-        let invitation = try hub.replica.invite(
-            "isfahan",
-            address: "127.0.0.1:1",
-            lifetimeSeconds: 3600,
-            randomBytes: { [UInt8](repeating: 6, count: $0) }
-        )
-        let node = try branch.replica.node
-        guard let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey) else { return }
-        self.invitation = Join(
-            tokenID: invitation.token,
-            secret: invitation.secret,
-            node: id,
-            nodeKey: key,
-            software: "test"
-        )
+        let sent = try hub.replica.invite("isfahan") { [UInt8](repeating: 6, count: $0) }
+        invitation = try branch.replica.join(with: sent)
     }
 
     /// The branch follows its invitation.
@@ -350,11 +255,23 @@ final class Stage {
         throw SyncFailure.reconnecting
     }
 
-    /// Another program on a node's file, with triggers, as `sqlite3` has them.
-    func otherProgram(on node: CrashNode, _ body: (Database) throws -> Void) throws {
-        let database = try DatabaseQueue(path: Replica.path(in: node.directory))
-        try database.writeWithoutTransaction(body)
-        try database.close()
+    /// Both work and meet; then head office's disk is as it was before, and the branch works on.
+    ///
+    /// - Parameter more: What else is lost.
+    func loseEndOfHub(with more: () throws -> Void = {}) throws {
+        try hub.close()
+        let old = hub.disk.state()
+        try hub.open()
+        for number in 0..<3 {
+            try add("گم‌شدهٔ دفتر \(number)", at: hub)
+            try add("گم‌شدهٔ شعبه \(number)", at: branch)
+            try sync()
+        }
+        try more()
+        hub.die()
+        hub.disk.restore(old)
+        try hub.open()
+        try add("نفرستاده", at: branch)
     }
 
     /// As after a verified backup of everything.

@@ -297,25 +297,15 @@ extension CrashScript {
         name: "a head office that has lost much is filled again",
         prepare: { stage in
             try stage.makeBoth()
-            try stage.hub.close()
-            let old = stage.hub.disk.state()
-            try stage.hub.open()
-            for number in 0..<3 {
-                try stage.add("گم‌شدهٔ دفتر \(number)", at: stage.hub)
-                try stage.add("گم‌شدهٔ شعبه \(number)", at: stage.branch)
+            try stage.loseEndOfHub {
+                var random = SeededRandom(seed: 3)
+                _ = try stage.branch.replica.write { transaction in
+                    for _ in 0..<15 {
+                        try transaction.insert("customer", ["name": .text("بزرگ"), "note": .text(random.text(60_000))])
+                    }
+                }
                 try stage.sync()
             }
-            var random = SeededRandom(seed: 3)
-            _ = try stage.branch.replica.write { transaction in
-                for _ in 0..<15 {
-                    try transaction.insert("customer", ["name": .text("بزرگ"), "note": .text(random.text(60_000))])
-                }
-            }
-            try stage.sync()
-            stage.hub.die()
-            stage.hub.disk.restore(old)
-            try stage.hub.open()
-            try stage.add("نفرستاده", at: stage.branch)
         },
         play: { stage in
             try stage.sync()
@@ -362,7 +352,7 @@ extension SeededRandom {
 extension Stage {
     /// Changes a row in the file behind everybody's back.
     fileprivate func damage(_ id: RowID, at node: CrashNode) throws {
-        try otherProgram(on: node) { db in
+        try node.otherProgram { db in
             let triggers = try Row.fetchAll(db, sql: "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
             for trigger in triggers { try db.execute(sql: "DROP TRIGGER \(trigger[0] as String)") }
             try db.execute(sql: "UPDATE customer SET city = 'جای دیگر' WHERE id = \(id.rawValue)")

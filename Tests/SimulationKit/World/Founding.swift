@@ -21,56 +21,23 @@ struct Founding: Sendable {
     private init(branches count: Int) throws {
         let time = VirtualTime(VirtualTime.beginning - 60_000)
         let nodes = try (0...count).map { try SimulatedNode($0, time: time) { _ in } }
-        let hub = try nodes[0].create(
-            LocalNode(
-                node: Self.bytes(16, 1, 0),
-                nodeKey: Self.bytes(32, 2, 0),
-                role: .headOffice,
-                name: "node-0",
-                organisation: Self.bytes(16, 3, 0),
-                origin: Origin(rawValue: 1) ?? .none
-            )
-        )
-        try hub.completeHeadOffice()
-        for node in nodes.dropFirst() {
-            let replica = try node.create(
-                LocalNode(
-                    node: Self.bytes(16, 1, node.number),
-                    nodeKey: Self.bytes(32, 2, node.number),
-                    role: .branch,
-                    name: "node-\(node.number)",
-                    organisation: nil,
-                    origin: .none,
-                    hub: LocalNode.Hub(address: "127.0.0.1:1")
-                )
-            )
-            let invitation = try hub.invite(
-                "node-\(node.number)",
-                address: "127.0.0.1:1",
-                lifetimeSeconds: 3600,
-                randomBytes: { Self.bytes($0, 4, node.number) }
-            )
-            guard let id = UniqueID(bytes: replica.node.node), let key = Key256(bytes: replica.node.nodeKey) else {
-                continue
+        for node in nodes {
+            let name = "node-\(node.number)"
+            let bytes = { Self.bytes($0, node.number) }
+            if node === nodes[0] {
+                try node.create(.newHeadOffice(name, randomBytes: bytes))
+                try node.replica?.completeHeadOffice()
+            } else if let hub = nodes[0].replica {
+                try node.create(.newBranch(name, randomBytes: bytes))
+                try node.replica?.join(hub, with: hub.invite(name, randomBytes: bytes))
             }
-            try replica.completeJoin(
-                hub.decideJoin(
-                    Join(
-                        tokenID: invitation.token,
-                        secret: invitation.secret,
-                        node: id,
-                        nodeKey: key,
-                        software: "simulated"
-                    )
-                )
-            )
         }
         for node in nodes { try node.close() }
         states = nodes.map { $0.disk.state() }
     }
 
-    private static func bytes(_ count: Int, _ kind: UInt8, _ number: Int) -> [UInt8] {
-        [kind, UInt8(number)] + [UInt8](repeating: kind, count: count - 2)
+    private static func bytes(_ count: Int, _ number: Int) -> [UInt8] {
+        [UInt8(number)] + [UInt8](repeating: 1, count: count - 1)
     }
 
     /// The same nodes on disks of their own, down.

@@ -25,6 +25,10 @@ struct Mark: Hashable, Comparable, CustomStringConvertible {
         return String((0..<12).map { _ in Character(UnicodeScalar(UInt8(97 + random.below(26)))) })
     }
 
+    /// What is left of its text if anything is, long enough to be nothing else. The search index keeps words without what
+    /// they have in common with the one before.
+    var traces: [String] { ["\(self)\(word.prefix(5))", String(word.suffix(7))] }
+
     static func < (left: Mark, right: Mark) -> Bool { left.number < right.number }
 
     init(_ number: Int) { self.number = number }

@@ -83,7 +83,7 @@ final class SimulatedLine {
     }
 
     /// Whether the process that an end belongs to is still there.
-    func isAlive(_ end: Int) -> Bool { ends[end].node.isUp && ends[end].node.start == ends[end].start }
+    func isAlive(_ end: Int) -> Bool { ends[end].node.isOpen && ends[end].node.start == ends[end].start }
 
     /// Whether both ends are over, or gone.
     var isOver: Bool { [0, 1].allSatisfy { ends[$0].isOver || !isAlive($0) } }

@@ -30,14 +30,13 @@ extension World {
             node.disk.cut(atChange: 0)
             node.clock.set(off: 0)
             node.awayUntil = 0
-            node.lies = false
         }
         for node in nodes { hangUp(node.number) }
         settleAll()
         for line in lines.values.sorted(by: { $0.number < $1.number }) { breakLine(line) }
         // Whoever is down comes back within an hour.
         run(until: time.milliseconds + 7_200_000)
-        for node in nodes where !node.isUp { restart(node.number) }
+        for node in nodes where !node.isOpen { restart(node.number) }
         for node in nodes { setForbidden(false, at: node) }
         // All have the newest program in the end.
         if nodes.contains(where: { $0.schema.version == Schema.next.version }) {
@@ -219,20 +218,7 @@ extension World {
         guard let hub = hub.replica else { return }
         var oracle = HistoryOracle()
         for (entry, content) in try wholeLog() { oracle.add(content, time: entry.time) }
-        for table in hub.schema.tables {
-            for id in oracle.identifiers(of: table) {
-                let expected = oracle.expectation(of: id, in: table)
-                let present = try hub.present(id, in: table)
-                if present != expected {
-                    violate(
-                        "I4",
-                        "\(table.name) \(id) is \(present.map { "\($0)" } ?? "nowhere"), "
-                            + "and should be \(expected.map { "\($0)" } ?? "nowhere")".prefix(600)
-                    )
-                    return
-                }
-            }
-        }
+        for difference in try hub.differences(from: oracle, max: 1).found { violate("I4", difference) }
     }
 
     private func lookAtConflicts() throws {
@@ -253,35 +239,5 @@ extension World {
         for line in oracle.open.symmetricDifference(listed).sorted().prefix(3) {
             violate("I26", "\(line) is \(listed.contains(line) ? "listed, and none" : "a conflict, and not listed")")
         }
-    }
-}
-
-extension Replica {
-    /// What a row is here, in the words of the oracle.
-    package func present(_ id: RowID, in table: TableDescription) throws -> HistoryOracle.Expectation? {
-        try read { reader in
-            func expectation(_ row: StoredRow, isAlive: Bool) -> HistoryOracle.Expectation {
-                var values: [Int: FieldValue] = [:]
-                for column in 1..<table.columns.count where !row.values[column].isNull {
-                    values[column] = row.values[column]
-                }
-                return HistoryOracle.Expectation(isAlive: isAlive, values: values)
-            }
-            if let row = try reader.row(table, id: id) { return expectation(row, isAlive: true) }
-            return try reader.deletedRow(table, id: id).map { expectation($0, isAlive: false) }
-        }
-    }
-
-    /// The entries of the list of conflicts, in the words of the oracle.
-    package func openConflicts(_ resolution: ConflictResolution = .open) throws -> [String] {
-        try read { try $0.rows(.conflict, where: "resolution", is: .text(resolution.rawValue)) }.map { entry in
-            var row = ""
-            if case .integer(let number) = entry["ofRow"] { row = RowID(rawValue: number)?.description ?? "" }
-            let names = entry.conflictColumnNames
-            func set(_ name: String) -> String { entry.changeSet(name).map { "\($0)" } ?? "-" }
-            if entry["kept"].isNull { return "\(row) under deletion \(set("kept")) \(names)" }
-            if entry["lost"].isNull { return "\(row) deletion \(set("lost")) \(names)" }
-            return "\(row) edit \(set("lost")) \(names)"
-        }.sorted()
     }
 }

@@ -27,12 +27,16 @@ extension World {
             guard let replica = node.replica else { continue }
             _ = try replica.scrubErased()
             let bytes = try replica.fileBytes()
-            // The index keeps words without what they have in common with the one before.
             let left = marks.first { mark in
-                ["\(mark)", String(mark.word.suffix(7))].contains { bytes.range(of: Data($0.utf8)) != nil }
+                mark.traces.contains { bytes.range(of: Data($0.utf8)) != nil }
             }
             if let left {
-                violate("I25", "node \(node.number) has the bytes of \(left), which was erased")
+                let places = try replica.tables(with: left.traces)
+                violate(
+                    "I25",
+                    "node \(node.number) has the bytes of \(left), which was erased, in "
+                        + (places.isEmpty ? "no table" : places.joined(separator: ", "))
+                )
             }
             for position in 1...UInt64(max(1, node.log.keys.count)) {
                 let written = try replica.read { try $0.logEntry(at: position)?.content?.tables } ?? []
@@ -70,6 +74,24 @@ extension World {
 }
 
 extension Replica {
+    /// The tables, the node's own ones too, that hold one of some texts, with the row and the column.
+    fileprivate func tables(with texts: [String]) throws -> [String] {
+        try read { reader in
+            let tables = try String.fetchAll(
+                reader.db,
+                sql: "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+            )
+            return try tables.flatMap { table in
+                try Row.fetchAll(reader.db, sql: "SELECT * FROM \"\(table)\"").flatMap { row in
+                    row.filter { _, value in
+                        guard let data = Data.fromDatabaseValue(value) else { return false }
+                        return texts.contains { data.range(of: Data($0.utf8)) != nil }
+                    }.map { column, _ in "\(table).\(column) (\(Array(row.databaseValues)[0]))" }
+                }
+            }
+        }
+    }
+
     /// The file as it is, pages that are free included.
     fileprivate func fileBytes() throws -> Data {
         try pool.read { db in

@@ -42,21 +42,21 @@ extension World {
         case .hangUp:
             hangUp(step.node)
         case .kill:
-            guard node.isUp else { return }
+            guard node.isOpen else { return }
             tally.fault("process killed")
             kill(step.node, milliseconds: step[0])
         case .powerCut:
-            guard node.isUp else { return }
+            guard node.isOpen else { return }
             let manner = CrashDisk.Manner(rawValue: Int32(step[2] % 4)) ?? .anyhow
             tally.fault("power cut, \(manner)")
             losePower(step.node, milliseconds: step[0], seed: step[1], manner: manner)
         case .powerCutAt:
-            guard node.isUp else { return }
+            guard node.isOpen else { return }
             let manner = CrashDisk.Manner(rawValue: Int32(step[3] % 4)) ?? .anyhow
             tally.fault("power cut within a transaction, \(manner)")
             cutLater(step.node, change: 1 + Int(step[0] % 200), milliseconds: step[1], seed: step[2], manner: manner)
         case .stop:
-            guard node.isUp else { return }
+            guard node.isOpen else { return }
             tally.fault("program stopped")
             stopSoon(step.node, milliseconds: step[0])
         case .fail, .mend:
@@ -81,7 +81,7 @@ extension World {
             guard node.schema.version < Schema.next.version else { return }
             tally.fault("program of the next version")
             node.schema = .next
-            if node.isUp { stopSoon(step.node, milliseconds: 1000) }
+            if node.isOpen { stopSoon(step.node, milliseconds: 1000) }
         case .lie:
             lie(step, node)
         case .compare:
@@ -144,10 +144,10 @@ extension World {
                 let (second, third) = (Mark(lastMark - 1), Mark(lastMark))
                 marks += [second, third]
                 _ = try replica.write { transaction in
-                    let made = try transaction.insert("customer", ["name": .text("\(second)دو")])
+                    let made = try transaction.insert("customer", ["name": .text("\(second)\(second.word) دو")])
                     try transaction.insert(
                         "activity",
-                        ["customer": .integer(made.rawValue), "kind": .text("note"), "body": .text("\(third)سه")]
+                        ["customer": .integer(made.rawValue), "kind": .text("note"), "body": .text("\(third)\(third.word) سه")]
                     )
                     try transaction.update("customer", id: id, ["note": .text(text)])
                 }
@@ -288,7 +288,7 @@ extension World {
     func mendDisk(_ node: SimulatedNode) {
         guard node.isDiskBad else { return }
         node.disk.mend()
-        if node.isUp { kill(node.number, milliseconds: 1000) }
+        if node.isOpen { kill(node.number, milliseconds: 1000) }
         node.isDiskBad = false
     }
 
@@ -326,7 +326,7 @@ extension World {
             }
             return
         }
-        guard node.isUp, !node.isDiskBad else { return }
+        guard node.isOpen, !node.isDiskBad else { return }
         tally.fault(
             "\(step.node == 0 ? "head office" : "disk") put back, fence \(["fits", "of another", "missing"][Int(fence)])"
         )
@@ -342,7 +342,7 @@ extension World {
     }
 
     private func backUp(_ step: Step, _ node: SimulatedNode) {
-        guard node.isUp else { return }
+        guard node.isOpen else { return }
         let file = node.disk.directory + "/backup.db"
         do {
             if step.verb == .backup {

@@ -143,11 +143,11 @@ package final class World {
                 }
             }
         case .start(let index):
-            guard !nodes[index].isUp else { return }
+            guard !nodes[index].isOpen else { return }
             note(5, index, 0)
             restart(index)
         case .stop(let index, let start, let milliseconds):
-            guard nodes[index].isUp, nodes[index].start == start else { return }
+            guard nodes[index].isOpen, nodes[index].start == start else { return }
             stop(index, milliseconds)
         case .callAgain(let index, let isOneShot, let quality, let calls):
             self.calls[index] = calls
@@ -191,7 +191,7 @@ package final class World {
     /// Lets a branch call head office.
     func call(_ index: Int, isOneShot: Bool, _ quality: SimulatedLine.Quality, seed: UInt64) {
         let node = nodes[index]
-        guard index != 0, node.isUp, hub.isUp, node.awayUntil <= time.milliseconds else {
+        guard index != 0, node.isOpen, hub.isOpen, node.awayUntil <= time.milliseconds else {
             tally.count("call: nobody there")
             return
         }
@@ -288,7 +288,7 @@ package final class World {
         note(7, node.number, line.number)
         guard let failure else { return tally.count("session: done") }
         tally.count("session: \(failure.kind)")
-        let isExcused = line.ends.contains { $0.node.isDiskBad || $0.node.lies || !$0.node.disk.isPowered }
+        let isExcused = line.ends.contains { $0.node.isDiskBad || !$0.node.disk.isPowered }
         guard !isExcused, failure.isViolation || failure.isStoreFailure else { return }
         violate("I8", "a session of node \(node.number) ended as it never should: \(failure)")
     }
@@ -331,7 +331,7 @@ package final class World {
         let arrived = line.ends[end].inbox.removeFirst()
         guard line.isAlive(end) else {
             // A machine that was started again knows nothing of the line, and says so.
-            if line.ends[end].node.isUp, arrived != nil { deliver(nil, line, to: 1 - end, after: 1) }
+            if line.ends[end].node.isOpen, arrived != nil { deliver(nil, line, to: 1 - end, after: 1) }
             return
         }
         guard let bytes = arrived else {

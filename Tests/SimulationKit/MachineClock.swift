@@ -2,11 +2,12 @@ import ReplicaStore
 import Synchronization
 import TestKit
 
-/// The time that passes for everybody, in milliseconds since 1970-01-01 UTC.
+/// The time that passes for everybody, in milliseconds since 1970-01-01 UTC, and passes when somebody says so.
 package final class VirtualTime: Sendable {
     private let now: Mutex<UInt64>
     /// Where every simulation begins.
     package static let beginning: UInt64 = 1_800_000_000_000
+    package static let day: UInt64 = 86_400_000
 
     package init(_ milliseconds: UInt64 = VirtualTime.beginning) { now = Mutex(milliseconds) }
 
@@ -17,7 +18,7 @@ package final class VirtualTime: Sendable {
 }
 
 /// What one machine has: a wall clock that anybody may set, the time since the start, which nobody can, and chance.
-final class MachineClock: Sendable {
+package final class MachineClock: Sendable {
     private struct State {
         /// The wall clock minus the true time.
         var wrong: Int64 = 0
@@ -28,17 +29,20 @@ final class MachineClock: Sendable {
         var random: SeededRandom
     }
 
-    private let time: VirtualTime
+    package let time: VirtualTime
     private let state: Mutex<State>
 
-    init(_ time: VirtualTime, seed: UInt64) {
+    package init(_ time: VirtualTime = VirtualTime(), seed: UInt64) {
         self.time = time
         state = Mutex(State(random: SeededRandom(seed: seed)))
     }
 
-    func draw() -> UInt64 { state.withLock { $0.random.next() } }
+    /// What a node on this machine takes its time from.
+    package var nodeClock: NodeClock { NodeClock(chance: { self.draw() }, read: { self.reading }) }
 
-    var reading: NodeClock.Reading {
+    private func draw() -> UInt64 { state.withLock { $0.random.next() } }
+
+    package var reading: NodeClock.Reading {
         let now = time.milliseconds
         return state.withLock { state in
             NodeClock.Reading(
@@ -50,7 +54,7 @@ final class MachineClock: Sendable {
     }
 
     /// Sets the wall clock off by so many milliseconds; it goes on from there.
-    func set(off milliseconds: Int64) {
+    package func set(off milliseconds: Int64) {
         state.withLock { ($0.wrong, $0.frozenAt) = (milliseconds, nil) }
     }
 
@@ -60,7 +64,7 @@ final class MachineClock: Sendable {
     }
 
     /// Starts the machine again.
-    func start() {
+    package func start() {
         let now = time.milliseconds
         state.withLock { ($0.startedAt, $0.boot) = (now, $0.boot + 1) }
     }
