@@ -147,7 +147,10 @@ extension World {
                     let made = try transaction.insert("customer", ["name": .text("\(second)\(second.word) دو")])
                     try transaction.insert(
                         "activity",
-                        ["customer": .integer(made.rawValue), "kind": .text("note"), "body": .text("\(third)\(third.word) سه")]
+                        [
+                            "customer": .integer(made.rawValue), "kind": .text("note"),
+                            "body": .text("\(third)\(third.word) سه"),
+                        ]
                     )
                     try transaction.update("customer", id: id, ["note": .text(text)])
                 }
