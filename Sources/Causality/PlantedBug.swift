@@ -113,35 +113,33 @@ package enum PlantedBug: String, CaseIterable, Sendable {
 #if PLANTED_BUGS
     private let activeNumber = Atomic<Int>(-1)
     private let all = PlantedBug.allCases
+#endif
 
-    extension PlantedBug {
-        fileprivate var number: Int { Self.allCases.firstIndex(of: self) ?? -1 }
-
-        /// The mistake that all nodes of this process make now.
-        package static var active: PlantedBug? {
-            get {
+extension PlantedBug {
+    /// The mistake that all nodes of this process make now; never any in a build without them.
+    package static var active: PlantedBug? {
+        get {
+            #if PLANTED_BUGS
                 let number = activeNumber.load(ordering: .relaxed)
                 return number < 0 ? nil : all[number]
-            }
-            set { activeNumber.store(newValue?.number ?? -1, ordering: .relaxed) }
+            #else
+                nil
+            #endif
+        }
+        set {
+            #if PLANTED_BUGS
+                activeNumber.store(newValue.flatMap(all.firstIndex) ?? -1, ordering: .relaxed)
+            #endif
         }
     }
+}
 
-    /// Whether a mistake is to be made here.
-    package func isPlanted(_ bug: PlantedBug) -> Bool {
+/// Whether a mistake is to be made here.
+package func isPlanted(_ bug: PlantedBug) -> Bool {
+    #if PLANTED_BUGS
         let number = activeNumber.load(ordering: .relaxed)
         return number >= 0 && all[number] == bug
-    }
-#else
-    extension PlantedBug {
-        /// Never any.
-        package static var active: PlantedBug? {
-            get { nil }
-            set {}
-        }
-    }
-
-    /// Never: this build has none.
-    @inlinable
-    package func isPlanted(_ bug: PlantedBug) -> Bool { false }
-#endif
+    #else
+        false
+    #endif
+}
