@@ -24,7 +24,9 @@ final class SimulatedNode: NodeOnDisk {
     /// Whether somebody did something to its disk, so that what it does may fail.
     var isDiskBad = false
     /// Whether an administrator's index refuses rows.
-    var isForbidding = false
+    var isForbidding = false { didSet { hasForbidden = hasForbidden || isForbidding } }
+    /// Whether it ever did: rows of a snapshot may have been left out then.
+    private(set) var hasForbidden = false
 
     init(_ number: Int, time: VirtualTime, policy: @escaping (inout ReplicaPolicy) -> Void) throws {
         self.number = number

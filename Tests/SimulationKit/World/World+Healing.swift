@@ -52,6 +52,7 @@ extension World {
     private func meetUntilEqual() {
         for round in 1...Self.roundsMax {
             for node in nodes { keepUp(node) }
+            nodes.forEach(repairAsTold)
             for index in nodes.indices.dropFirst() {
                 time.milliseconds += 60_000
                 call(index, isOneShot: true, SimulatedLine.Quality(latencyMax: 5), seed: UInt64(round))
@@ -74,6 +75,13 @@ extension World {
             return tally.count("head office put back unseen: alarm")
         }
         violate("I30", "after \(Self.roundsMax) meetings of each branch with head office: \(differences())")
+    }
+
+    /// Does what a node's status asks people for when rows of a snapshot were refused by somebody's index.
+    private func repairAsTold(_ node: SimulatedNode) {
+        guard node.hasForbidden, let replica = node.replica, (try? replica.soundness().isSound) == false else { return }
+        tally.count("repair: rows that an administrator's index had kept out")
+        replica.wish(.compare(repairs: true))
     }
 
     /// Whether a node says that another holds something else under the same number.
@@ -104,11 +112,11 @@ extension World {
                     words.append("node \(node.number) differs in \(changes.count) rows: \(shown)")
                 }
                 if let status = try node.replica?.status(),
-                    status.ahead.changeSets > 0 || status.lives.waiting.changeSets > 0
+                    status.ahead.changeSets > 0 || status.lives.waiting.changeSets > 0 || status.parked > 0
                         || status.turnedAway != nil
                 {
                     words.append(
-                        "node \(node.number) keeps \(status.ahead.changeSets) change sets"
+                        "node \(node.number) keeps \(status.ahead.changeSets) change sets, has \(status.parked) parked"
                             + (status.turnedAway.map { " and is turned away: \($0)" } ?? "")
                     )
                 }
@@ -131,12 +139,22 @@ extension World {
         }
     }
 
+    /// Row by row, the columns that are not the same.
     private static func changes(from here: [String], to there: [String]) -> [String] {
-        there.difference(from: here).map { change in
-            switch change {
-            case .insert(_, let line, _): "there \(line)"
-            case .remove(_, let line, _): "at head office \(line)"
+        func byRow(_ lines: [String]) -> [Substring: [Substring]] {
+            let rows = lines.map { $0.split(separator: "|", omittingEmptySubsequences: false) }
+            return Dictionary(rows.map { ($0[0], Array($0.dropFirst())) }) { first, _ in first }
+        }
+        let (rows, others) = (byRow(here), byRow(there))
+        return Set(rows.keys).union(others.keys).sorted().compactMap { row in
+            guard rows[row] != others[row] else { return nil }
+            guard let columns = rows[row], let other = others[row] else {
+                return "\(row) is only \(rows[row] == nil ? "there" : "at head office")"
             }
+            let unequal = zip(columns, other).enumerated().filter { $1.0 != $1.1 }.map { number, values in
+                "column \(number + 1) is \(values.0) at head office and \(values.1) there"
+            }
+            return "\(row): \(unequal.joined(separator: ", "))"
         }
     }
 
