@@ -193,8 +193,13 @@ private struct Drawing {
         var deed = random.below(100)
         // Whoever tries what cannot be done costs more than all others.
         if let customer, !(try node.isAlive(customer, in: .customer)) {
-            guard random.oneIn(2), try node.read({ try $0.deletedRow(.customer, id: customer) }) != nil else { return }
-            deed = 90
+            if random.oneIn(2), try node.read({ try $0.deletedRow(.customer, id: customer) }) != nil {
+                deed = 90
+            } else {
+                // All may have been erased.
+                guard random.oneIn(8) else { return }
+                deed = 0
+            }
         } else if (85..<95).contains(deed) {
             deed = 20
         }
