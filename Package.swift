@@ -1,6 +1,9 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
+/// Debug builds can make mistakes and end in the middle of things on purpose, for the tests to notice.
+let faultInjection: [SwiftSetting] = [.define("FAULT_INJECTION", .when(configuration: .debug))]
+
 let package = Package(
     name: "Peyvand",
     products: [
@@ -23,8 +26,7 @@ let package = Package(
         .target(name: "CSQLite"),
 
         // core: standard library only.
-        // Debug builds can make mistakes on purpose, for the simulator to find.
-        .target(name: "Causality", swiftSettings: [.define("PLANTED_BUGS", .when(configuration: .debug))]),
+        .target(name: "Causality", swiftSettings: faultInjection),
 
         // rules: no I/O, no clock, no randomness.
         .target(
@@ -41,7 +43,8 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "Crypto", package: "swift-crypto"),
-            ]
+            ],
+            swiftSettings: faultInjection
         ),
         .target(
             name: "SyncTransport",

@@ -1,4 +1,4 @@
-#if PLANTED_BUGS
+#if FAULT_INJECTION
     import Synchronization
 #endif
 
@@ -102,7 +102,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
 
     /// Whether this build has them.
     package static var areBuilt: Bool {
-        #if PLANTED_BUGS
+        #if FAULT_INJECTION
             true
         #else
             false
@@ -110,7 +110,7 @@ package enum PlantedBug: String, CaseIterable, Sendable {
     }
 }
 
-#if PLANTED_BUGS
+#if FAULT_INJECTION
     private let activeNumber = Atomic<Int>(-1)
     private let all = PlantedBug.allCases
 #endif
@@ -119,7 +119,7 @@ extension PlantedBug {
     /// The mistake that all nodes of this process make now; never any in a build without them.
     package static var active: PlantedBug? {
         get {
-            #if PLANTED_BUGS
+            #if FAULT_INJECTION
                 let number = activeNumber.load(ordering: .relaxed)
                 return number < 0 ? nil : all[number]
             #else
@@ -127,7 +127,7 @@ extension PlantedBug {
             #endif
         }
         set {
-            #if PLANTED_BUGS
+            #if FAULT_INJECTION
                 activeNumber.store(newValue.flatMap(all.firstIndex) ?? -1, ordering: .relaxed)
             #endif
         }
@@ -136,7 +136,7 @@ extension PlantedBug {
 
 /// Whether a mistake is to be made here.
 package func isPlanted(_ bug: PlantedBug) -> Bool {
-    #if PLANTED_BUGS
+    #if FAULT_INJECTION
         let number = activeNumber.load(ordering: .relaxed)
         return number >= 0 && all[number] == bug
     #else

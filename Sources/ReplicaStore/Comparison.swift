@@ -43,7 +43,7 @@ struct SharedKnowledge: Hashable, Sendable {
 
     /// Whether a node stands at just this knowledge, with nothing of other programs unsealed.
     func holds(in db: Database) throws -> Bool {
-        let role = try String.fetchOne(db, sql: "SELECT role FROM localNode")
+        let role = try String.fetchOne(db.cachedStatement(sql: "SELECT role FROM localNode"))
         let isHeadOffice = role == LocalNode.Role.headOffice.rawValue
         let row = try Row.fetchOne(
             db,
@@ -53,11 +53,10 @@ struct SharedKnowledge: Hashable, Sendable {
         )
         let stands = row.map { LogPrefix(stored: $0[0], $0[1]) } ?? .empty
         let seq = try Int64.fetchOne(
-            db,
-            sql: "SELECT seq FROM versionVector WHERE origin = ?",
+            db.cachedStatement(sql: "SELECT seq FROM versionVector WHERE origin = ?"),
             arguments: [child.origin.rawValue]
         )
-        let isPending = try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM pending)")
+        let isPending = try Bool.fetchOne(db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM pending)"))
         return stands == prefix && UInt64(clamping: seq ?? 0) == child.seq && isPending != true
     }
 }

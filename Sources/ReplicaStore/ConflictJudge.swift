@@ -82,7 +82,7 @@ final class ConflictJudge {
 
     private func readContested() throws {
         contested = []
-        for row in try Row.fetchAll(db, sql: "SELECT DISTINCT tableNumber, row FROM contestedWrite") {
+        for row in try Row.fetchAll(db.cachedStatement(sql: "SELECT DISTINCT tableNumber, row FROM contestedWrite")) {
             contested.insert(RowKey(table: row[0], row: row[1]))
         }
     }

@@ -96,6 +96,7 @@ final class Fence {
             state.openings += 1
             state.isOpening = true
             try save(synced: true)
+            Failpoint.fenceCounted.pass()
             isCounted = true
         }
         return state.openings

@@ -19,8 +19,7 @@ extension ReplicaWriter {
     func sealForeignWrites() throws {
         guard try isForeignWritePending() else { return }
         let pending = try Row.fetchAll(
-            db,
-            sql: "SELECT tableNumber, id, wallMilliseconds FROM pending ORDER BY tableNumber, id"
+            db.cachedStatement(sql: "SELECT tableNumber, id, wallMilliseconds FROM pending ORDER BY tableNumber, id")
         )
         // The latest moment that was noted; no row was written later than now.
         let noted = pending.reduce(UInt64(0)) { max($0, UInt64(clamping: $1[2] as Int64)) }
@@ -40,7 +39,7 @@ extension ReplicaWriter {
         }
         try recount(damaged)
         for table in schema.tables { try db.execute(sql: "DELETE FROM \(table.before)") }
-        try db.execute(sql: "DELETE FROM pending")
+        try db.cachedStatement(sql: "DELETE FROM pending").execute()
     }
 
     /// A row, with what is needed to compare it: columns by number, clock, contribution to the digest.

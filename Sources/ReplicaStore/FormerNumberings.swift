@@ -88,8 +88,7 @@ extension ReplicaWriter {
             line = last.line
         } else {
             // It leaves the own log, or a line that goes on otherwise.
-            try db.execute(
-                sql: "INSERT INTO formerLine(parent, forkPosition) VALUES (?, ?)",
+            try db.cachedStatement(sql: "INSERT INTO formerLine(parent, forkPosition) VALUES (?, ?)").execute(
                 arguments: [before.former.first?.line, Int64(clamping: prefix.position)]
             )
             line = db.lastInsertedRowID
@@ -124,8 +123,7 @@ extension ReplicaWriter {
             }
         }
         var timeMax = try timeLookup.get().timeMax(at: fork).packed
-        try db.execute(
-            sql: "INSERT INTO formerLine(parent, forkPosition) VALUES (NULL, ?)",
+        try db.cachedStatement(sql: "INSERT INTO formerLine(parent, forkPosition) VALUES (NULL, ?)").execute(
             arguments: [Int64(clamping: fork)]
         )
         let line = db.lastInsertedRowID

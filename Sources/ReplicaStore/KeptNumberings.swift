@@ -23,8 +23,9 @@ struct KeptNumbering: Hashable {
     /// What stood in it of each origin, where this node never had the log itself; empty when it had.
     func progress(_ db: Database) throws -> [ChangeSetID] {
         try Row.fetchAll(
-            db,
-            sql: "SELECT origin, seq FROM keptEntry WHERE numbering = ? AND position < 0 ORDER BY origin",
+            db.cachedStatement(
+                sql: "SELECT origin, seq FROM keptEntry WHERE numbering = ? AND position < 0 ORDER BY origin"
+            ),
             arguments: [number]
         ).compactMap { row in
             Origin(rawValue: row[0]).map { ChangeSetID(origin: $0, seq: UInt64(clamping: row[1] as Int64)) }
@@ -87,8 +88,7 @@ extension ReplicaWriter {
             if origin == node.origin, firstLater[origin] == nil {
                 // What head office has not told of is no part of it.
                 let told = try Int64.fetchOne(
-                    db,
-                    sql: "SELECT max(seq) FROM log WHERE origin = ? AND hubPosition <= ?",
+                    db.cachedStatement(sql: "SELECT max(seq) FROM log WHERE origin = ? AND hubPosition <= ?"),
                     arguments: [origin.rawValue, position]
                 )
                 seq = UInt64(clamping: max(told ?? 0, try fact(.snapshotOwnSeq) ?? 0))
@@ -101,18 +101,18 @@ extension ReplicaWriter {
     /// but not in the log.
     func loggedHeads() throws -> [ChainHead] {
         try Row.fetchAll(
-            db,
-            sql: "SELECT origin, count(*), max(seq) FROM log GROUP BY origin ORDER BY origin"
+            db.cachedStatement(sql: "SELECT origin, count(*), max(seq) FROM log GROUP BY origin ORDER BY origin")
         ).compactMap { row in
             guard let origin = Origin(rawValue: row[0]) else { return nil }
             var seq: Int64 = row[2]
             if row[1] as Int64 != seq {
                 let last = try Int64.fetchOne(
-                    db,
-                    sql: """
-                        SELECT min(seq) FROM log WHERE origin = ?1 AND seq + 1 NOT IN
-                            (SELECT seq FROM log WHERE origin = ?1)
-                        """,
+                    db.cachedStatement(
+                        sql: """
+                            SELECT min(seq) FROM log WHERE origin = ?1 AND seq + 1 NOT IN
+                                (SELECT seq FROM log WHERE origin = ?1)
+                            """
+                    ),
                     arguments: [origin.rawValue]
                 )
                 let hasFirst = try isLogged(ChangeSetID(origin: origin, seq: 1))
@@ -138,8 +138,9 @@ extension ReplicaWriter {
     /// Part of the present transaction.
     func completeHubDigests() throws {
         let isComplete = try Bool.fetchOne(
-            db,
-            sql: "SELECT NOT EXISTS (SELECT 1 FROM log WHERE hubPosition IS NOT NULL AND hubDigest IS NULL)"
+            db.cachedStatement(
+                sql: "SELECT NOT EXISTS (SELECT 1 FROM log WHERE hubPosition IS NOT NULL AND hubDigest IS NULL)"
+            )
         )
         guard isComplete != true else { return }
         let rows = try Row.fetchCursor(
@@ -186,8 +187,7 @@ extension ReplicaWriter {
             // What follows the common prefix comes again, and is held against the chains of what is here: those of
             // rows that came by a snapshot are not.
             let logged = try Int64.fetchOne(
-                db,
-                sql: "SELECT count(*) FROM log WHERE hubPosition <= ?",
+                db.cachedStatement(sql: "SELECT count(*) FROM log WHERE hubPosition <= ?"),
                 arguments: [Int64(clamping: common.position)]
             )
             if logged != Int64(clamping: common.position) { base = .empty }
@@ -196,21 +196,18 @@ extension ReplicaWriter {
             if snapshot != cursor { _ = try keep(from: snapshot, to: cursor) }
             let number = try keep(from: base, to: snapshot)
             for (index, id) in progress.enumerated() {
-                try db.execute(
-                    sql: "INSERT INTO keptEntry VALUES (?, ?, ?, ?)",
-                    arguments: [number, -1 - index, id.origin.rawValue, Int64(clamping: id.seq)]
-                )
+                try db.cachedStatement(sql: "INSERT INTO keptEntry VALUES (?, ?, ?, ?)").execute(arguments: [
+                    number, -1 - index, id.origin.rawValue, Int64(clamping: id.seq),
+                ])
             }
             for fact in [LocalFact.snapshotPosition, .snapshotDigest, .snapshotOwnSeq] { try note(fact, nil) }
         } else {
             _ = try keep(from: base, to: cursor)
         }
-        try db.execute(
-            sql: "UPDATE log SET hubPosition = NULL, hubDigest = NULL WHERE hubPosition > ?",
-            arguments: [Int64(clamping: base.position)]
-        )
+        try db.cachedStatement(sql: "UPDATE log SET hubPosition = NULL, hubDigest = NULL WHERE hubPosition > ?")
+            .execute(arguments: [Int64(clamping: base.position)])
         // What was covered by the log that is lost is so no longer.
-        try db.execute(sql: "UPDATE keptNumbering SET isCovered = 0 WHERE isCovered = 1")
+        try db.cachedStatement(sql: "UPDATE keptNumbering SET isCovered = 0 WHERE isCovered = 1").execute()
         keptNumberings = try KeptNumbering.uncovered(db)
         try coverKeptNumberings()
         moveCursor(to: base)
@@ -220,21 +217,19 @@ extension ReplicaWriter {
     ///
     /// - Returns: Its number.
     private func keep(from base: LogPrefix, to end: LogPrefix) throws -> Int64 {
-        try db.execute(
-            sql: "INSERT INTO keptNumbering(basePosition, baseDigest, position, digest) VALUES (?, ?, ?, ?)",
-            arguments: [
-                Int64(clamping: base.position), Int64(bitPattern: base.digest), Int64(clamping: end.position),
-                Int64(bitPattern: end.digest),
-            ]
-        )
+        try db.cachedStatement(
+            sql: "INSERT INTO keptNumbering(basePosition, baseDigest, position, digest) VALUES (?, ?, ?, ?)"
+        ).execute(arguments: [
+            Int64(clamping: base.position), Int64(bitPattern: base.digest), Int64(clamping: end.position),
+            Int64(bitPattern: end.digest),
+        ])
         let number = db.lastInsertedRowID
-        try db.execute(
+        try db.cachedStatement(
             sql: """
                 INSERT INTO keptEntry SELECT ?, hubPosition, origin, seq FROM log
                 WHERE hubPosition > ? AND hubPosition <= ? ORDER BY hubPosition
-                """,
-            arguments: [number, Int64(clamping: base.position), Int64(clamping: end.position)]
-        )
+                """
+        ).execute(arguments: [number, Int64(clamping: base.position), Int64(clamping: end.position)])
         return number
     }
 
@@ -244,8 +239,7 @@ extension ReplicaWriter {
     func giveUp(_ numberings: [KeptNumbering]) throws {
         var rest = numberings
         while let next = rest.popLast() {
-            try db.execute(
-                sql: "UPDATE keptNumbering SET isCovered = 2 WHERE numbering = ?",
+            try db.cachedStatement(sql: "UPDATE keptNumbering SET isCovered = 2 WHERE numbering = ?").execute(
                 arguments: [next.number]
             )
             rest += try KeptNumbering.all(db).filter { $0.base == next.end }
@@ -288,8 +282,7 @@ extension ReplicaWriter {
                 arguments: [numbering.number]
             )
             guard missing == nil else { continue }
-            try db.execute(
-                sql: "UPDATE keptNumbering SET isCovered = 1 WHERE numbering = ?",
+            try db.cachedStatement(sql: "UPDATE keptNumbering SET isCovered = 1 WHERE numbering = ?").execute(
                 arguments: [numbering.number]
             )
         }

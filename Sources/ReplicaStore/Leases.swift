@@ -20,11 +20,12 @@ extension ReplicaWriter {
     func hear(_ hello: Hello, at now: UInt64) throws {
         let day = now / Self.dayMilliseconds
         let known = try Row.fetchOne(
-            db,
-            sql: """
-                SELECT registeredNode.livedDay, livedDay.number, registeredNode.loadingFrom FROM registeredNode
-                LEFT JOIN livedDay ON livedDay.day = ? WHERE node = ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT registeredNode.livedDay, livedDay.number, registeredNode.loadingFrom FROM registeredNode
+                    LEFT JOIN livedDay ON livedDay.day = ? WHERE node = ?
+                    """
+            ),
             arguments: [Int64(clamping: day), Data(hello.node.bytes)]
         )
         guard let known else { return }
@@ -39,29 +40,25 @@ extension ReplicaWriter {
 
     /// Notes that a node was heard on a day; part of a transaction.
     func hear(_ node: UniqueID, on day: UInt64) throws {
-        try db.execute(
-            sql: "INSERT OR IGNORE INTO livedDay SELECT ?, coalesce(max(number), 0) + 1 FROM livedDay",
-            arguments: [Int64(clamping: day)]
-        )
+        try db.cachedStatement(
+            sql: "INSERT OR IGNORE INTO livedDay SELECT ?, coalesce(max(number), 0) + 1 FROM livedDay"
+        ).execute(arguments: [Int64(clamping: day)])
         // A day that comes again after the clock was set back is an old one, and nobody gets younger by it.
-        try db.execute(
-            sql: "UPDATE registeredNode SET livedDay = (SELECT max(number) FROM livedDay) WHERE node = ?",
-            arguments: [Data(node.bytes)]
-        )
+        try db.cachedStatement(
+            sql: "UPDATE registeredNode SET livedDay = (SELECT max(number) FROM livedDay) WHERE node = ?"
+        ).execute(arguments: [Data(node.bytes)])
     }
 
     /// Keeps the log after a position for a node that loads a snapshot; nil when it does not any more.
     func noteLoading(from position: UInt64?, by node: UniqueID) throws {
-        try db.execute(
-            sql: "UPDATE registeredNode SET loadingFrom = ? WHERE node = ?",
-            arguments: [position.map { Int64(clamping: $0) }, Data(node.bytes)]
-        )
+        try db.cachedStatement(sql: "UPDATE registeredNode SET loadingFrom = ? WHERE node = ?").execute(arguments: [
+            position.map { Int64(clamping: $0) }, Data(node.bytes),
+        ])
     }
 
     func loadingPosition(of node: UniqueID) throws -> UInt64? {
         try Int64.fetchOne(
-            db,
-            sql: "SELECT loadingFrom FROM registeredNode WHERE node = ?",
+            db.cachedStatement(sql: "SELECT loadingFrom FROM registeredNode WHERE node = ?"),
             arguments: [Data(node.bytes)]
         ).map { UInt64(clamping: $0) }
     }
@@ -69,11 +66,12 @@ extension ReplicaWriter {
     /// The position up to which every node with a lease has the log; nil when there is no such node.
     func positionOfAll(leaseDays: UInt64) throws -> UInt64? {
         try Int64.fetchOne(
-            db,
-            sql: """
-                SELECT min(coalesce(loadingFrom, acknowledgedPosition)) FROM registeredNode
-                WHERE retiredAt IS NULL AND (SELECT coalesce(max(number), 0) FROM livedDay) - livedDay < ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT min(coalesce(loadingFrom, acknowledgedPosition)) FROM registeredNode
+                    WHERE retiredAt IS NULL AND (SELECT coalesce(max(number), 0) FROM livedDay) - livedDay < ?
+                    """
+            ),
             arguments: [Int64(clamping: leaseDays)]
         ).map { UInt64(clamping: $0) }
     }
@@ -136,16 +134,16 @@ extension Replica {
             try writer.transaction {
                 guard writer.node.role == .headOffice else { throw RetirementFailure.notHeadOffice }
                 let known = try Row.fetchOne(
-                    writer.db,
-                    sql: "SELECT node, branchRow, retiredAt FROM registeredNode WHERE name = ?",
+                    writer.db.cachedStatement(
+                        sql: "SELECT node, branchRow, retiredAt FROM registeredNode WHERE name = ?"
+                    ),
                     arguments: [name]
                 )
                 guard let known else { throw RetirementFailure.unknownNode(name) }
                 guard known["retiredAt"] as Int64? == nil else { return false }
-                try writer.db.execute(
-                    sql: "UPDATE registeredNode SET retiredAt = ?, loadingFrom = NULL WHERE node = ?",
-                    arguments: [now, known["node"] as Data]
-                )
+                try writer.db.cachedStatement(
+                    sql: "UPDATE registeredNode SET retiredAt = ?, loadingFrom = NULL WHERE node = ?"
+                ).execute(arguments: [now, known["node"] as Data])
                 if let row = RowID(rawValue: known["branchRow"]) {
                     let transaction = LocalTransaction(writer, arena: FieldArena())
                     try transaction.update("branch", id: row, ["active": .integer(0)])

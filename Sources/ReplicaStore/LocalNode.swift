@@ -92,17 +92,16 @@ extension LocalNode {
 
     /// Writes the one row.
     func save(_ db: Database) throws {
-        try db.execute(
+        try db.cachedStatement(
             sql: """
                 INSERT OR REPLACE INTO localNode(one, node, nodeKey, role, name, organisation, origin,
                     branchRow, hubAddress, hubNode, hubName, hubOrigin)
                 VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                """,
-            arguments: [
-                Data(node), Data(nodeKey), role.rawValue, name, organisation.map { Data($0) }, origin.rawValue,
-                branchRow?.rawValue, hub?.address, hub?.node.map { Data($0) }, hub?.name,
-                hub?.origin?.rawValue,
-            ]
-        )
+                """
+        ).execute(arguments: [
+            Data(node), Data(nodeKey), role.rawValue, name, organisation.map { Data($0) }, origin.rawValue,
+            branchRow?.rawValue, hub?.address, hub?.node.map { Data($0) }, hub?.name,
+            hub?.origin?.rawValue,
+        ])
     }
 }

@@ -27,7 +27,8 @@ struct OrganisationKey {
 extension OrganisationKey {
     /// Reads the key out of any consistent state; nil when there is none yet.
     static func read(_ db: Database) throws -> OrganisationKey? {
-        guard let row = try Row.fetchOne(db, sql: "SELECT publicKey, privateKey FROM organisationKey") else {
+        guard let row = try Row.fetchOne(db.cachedStatement(sql: "SELECT publicKey, privateKey FROM organisationKey"))
+        else {
             return nil
         }
         let secret = (row[1] as Data?).flatMap { try? Curve25519.Signing.PrivateKey(rawRepresentation: $0) }
@@ -43,20 +44,18 @@ extension ReplicaWriter {
         if let key = try OrganisationKey.read(db) { return key }
         guard node.role == .headOffice else { return nil }
         let secret = Curve25519.Signing.PrivateKey()
-        try db.execute(
-            sql: "INSERT INTO organisationKey VALUES (1, ?, ?)",
-            arguments: [secret.publicKey.rawRepresentation, secret.rawRepresentation]
-        )
+        try db.cachedStatement(sql: "INSERT INTO organisationKey VALUES (1, ?, ?)").execute(arguments: [
+            secret.publicKey.rawRepresentation, secret.rawRepresentation,
+        ])
         return try OrganisationKey.read(db)
     }
 
     /// At a branch: remembers head office's public key, if none is known.
     func pinOrganisationKey(_ publicKey: [UInt8]) throws {
         guard publicKey.count == 32 else { return }
-        try db.execute(
-            sql: "INSERT OR IGNORE INTO organisationKey VALUES (1, ?, NULL)",
-            arguments: [Data(publicKey)]
-        )
+        try db.cachedStatement(sql: "INSERT OR IGNORE INTO organisationKey VALUES (1, ?, NULL)").execute(arguments: [
+            Data(publicKey)
+        ])
     }
 }
 

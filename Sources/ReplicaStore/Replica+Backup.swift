@@ -111,10 +111,9 @@ extension Replica {
                 let report = try Self.check(db, file: file, schema: schema, madeAt: madeAt) { done, total in
                     try progress(total + done, total * 2)
                 }
-                try db.execute(
-                    sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)",
-                    arguments: [LocalFact.backupMadeAt.rawValue, Int64(clamping: madeAt)]
-                )
+                try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)").execute(arguments: [
+                    LocalFact.backupMadeAt.rawValue, Int64(clamping: madeAt),
+                ])
                 return report
             }
             try copy.close()
@@ -172,7 +171,9 @@ extension Replica {
             file: file,
             node: node.name,
             role: node.role,
-            position: UInt64(clamping: try Int64.fetchOne(db, sql: "SELECT max(position) FROM log") ?? 0),
+            position: UInt64(
+                clamping: try Int64.fetchOne(db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0
+            ),
             rows: rows,
             bytes: size,
             madeAt: madeAt
@@ -266,6 +267,7 @@ extension Replica {
             throw backupFailure(error, file)
         }
         let keptAside = try keepAside(target, madeAt: wallClock())
+        Failpoint.presentSetAside.pass()
         // The next opening makes a new one.
         unlink(Fence.path(in: directory))
         try putInPlace(draft, at: target)
@@ -292,16 +294,16 @@ extension Replica {
             try db.execute(sql: "PRAGMA synchronous = FULL")
             try db.inTransaction(.immediate) {
                 func note(_ fact: LocalFact, _ value: Int64) throws {
-                    try db.execute(
-                        sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)",
-                        arguments: [fact.rawValue, value]
-                    )
+                    try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)")
+                        .execute(arguments: [fact.rawValue, value])
                 }
                 let known = try LocalFact.read(.rowCounterReserved, db) ?? 0
                 try note(.rowCounterFloor, reserved > 0 ? max(reserved, known) : known + Fence.leftOut)
                 if !isPlanted(.restoredKeepsNumber) { try note(.mustRenew, RenewalReason.restored.rawValue) }
                 for fact in [LocalFact.backupMadeAt, .openings] {
-                    try db.execute(sql: "DELETE FROM localFact WHERE name = ?", arguments: [fact.rawValue])
+                    try db.cachedStatement(sql: "DELETE FROM localFact WHERE name = ?").execute(arguments: [
+                        fact.rawValue
+                    ])
                 }
                 return .commit
             }
@@ -322,7 +324,7 @@ extension Replica {
             return (
                 node,
                 UInt64(clamping: try LocalFact.read(.safePosition, db) ?? 0),
-                UInt64(clamping: try Int64.fetchOne(db, sql: "SELECT max(position) FROM log") ?? 0)
+                UInt64(clamping: try Int64.fetchOne(db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0)
             )
         }
     }
@@ -334,8 +336,9 @@ extension Replica {
             let origin = try LocalNode.read(db)?.origin.rawValue ?? 0
             let last = try Int64.fetchOne(db, sql: newest, arguments: [origin]) ?? 0
             let accepted = try Int64.fetchOne(
-                db,
-                sql: "SELECT max(acceptedSeq, acceptedMost) FROM localContact WHERE acceptedOrigin = ?",
+                db.cachedStatement(
+                    sql: "SELECT max(acceptedSeq, acceptedMost) FROM localContact WHERE acceptedOrigin = ?"
+                ),
                 arguments: [origin]
             )
             return (origin, last, accepted ?? 0)
@@ -395,9 +398,11 @@ extension Replica {
         guard file >= 0 else { throw BackupFailure.failed("The file \(draft) cannot be opened again.") }
         let isSynced = fsync(file) == 0
         Glibc.close(file)
+        Failpoint.copyDrafted.pass()
         guard isSynced, rename(draft, path) == 0 else {
             throw BackupFailure.failed("The file \(path) cannot be written: \(String(cString: strerror(errno))).")
         }
+        Failpoint.copyNamed.pass()
         syncDirectory(of: path)
     }
 

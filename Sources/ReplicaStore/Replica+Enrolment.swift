@@ -109,25 +109,21 @@ extension Replica {
             try writer.transaction {
                 guard writer.node.role == .headOffice else { throw EnrolmentFailure.notHeadOffice }
                 // The name of a retired node is free: usually the same office gets a new machine.
-                try writer.db.execute(
+                try writer.db.cachedStatement(
                     sql: """
                         UPDATE registeredNode SET name = name || '.' || origin
                         WHERE name = ? AND retiredAt IS NOT NULL
-                        """,
-                    arguments: [name]
-                )
+                        """
+                ).execute(arguments: [name])
                 let isTaken = try Bool.fetchOne(
-                    writer.db,
-                    sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",
+                    writer.db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)"),
                     arguments: [name]
                 )
                 guard isTaken != true, writer.node.name != name else { throw EnrolmentFailure.nameTaken(name) }
-                try writer.db.execute(
-                    sql: "DELETE FROM invitation WHERE name = ? AND usedBy IS NULL",
+                try writer.db.cachedStatement(sql: "DELETE FROM invitation WHERE name = ? AND usedBy IS NULL").execute(
                     arguments: [name]
                 )
-                try writer.db.execute(
-                    sql: "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, 0, NULL)",
+                try writer.db.cachedStatement(sql: "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, 0, NULL)").execute(
                     arguments: [
                         Data(token.bytes), Data(Self.hash(secret.bytes)), name, now,
                         now + Int64(lifetimeSeconds) * 1000,
@@ -174,8 +170,7 @@ extension Replica {
             )
         }
         guard [UInt8](invitation["secretHash"] as Data) == hash(join.secret.bytes) else {
-            try db.execute(
-                sql: "UPDATE invitation SET wrongTries = wrongTries + 1 WHERE token = ?",
+            try db.cachedStatement(sql: "UPDATE invitation SET wrongTries = wrongTries + 1 WHERE token = ?").execute(
                 arguments: [Data(join.tokenID.bytes)]
             )
             return .failure(
@@ -200,8 +195,7 @@ extension Replica {
         }
         if let user = invitation["usedBy"] as Data? {
             let known = try Row.fetchOne(
-                db,
-                sql: "SELECT origin, branchRow, keyHash FROM registeredNode WHERE node = ?",
+                db.cachedStatement(sql: "SELECT origin, branchRow, keyHash FROM registeredNode WHERE node = ?"),
                 arguments: [user]
             )
             guard [UInt8](user) == join.node.bytes, let known,
@@ -237,28 +231,24 @@ extension Replica {
             ["name": .text(name), "origin": .integer(number), "active": .integer(1)]
         )
         _ = try transaction.finish()
-        try db.execute(
+        try db.cachedStatement(
             sql: """
                 INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software)
                 VALUES (?, ?, ?, ?, ?, ?, ?)
-                """,
-            arguments: [
-                Data(join.node.bytes), name, number, Data(hash(join.nodeKey.bytes)), row.rawValue,
-                Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
-            ]
-        )
+                """
+        ).execute(arguments: [
+            Data(join.node.bytes), name, number, Data(hash(join.nodeKey.bytes)), row.rawValue,
+            Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
+        ])
         try writer.hear(join.node, on: UInt64(clamping: writer.wallClock()) / ReplicaWriter.dayMilliseconds)
-        try db.execute(
-            sql: "INSERT INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?, ?, ?, ?)",
-            arguments: [
+        try db.cachedStatement(sql: "INSERT INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?, ?, ?, ?)")
+            .execute(arguments: [
                 number, Data(join.node.bytes), Int64(clamping: writer.wallClock()),
                 Int64(clamping: writer.wallClock()),
-            ]
-        )
-        try db.execute(
-            sql: "UPDATE invitation SET usedBy = ? WHERE token = ?",
-            arguments: [Data(join.node.bytes), Data(join.tokenID.bytes)]
-        )
+            ])
+        try db.cachedStatement(sql: "UPDATE invitation SET usedBy = ? WHERE token = ?").execute(arguments: [
+            Data(join.node.bytes), Data(join.tokenID.bytes),
+        ])
         return joined(origin: origin, branchRow: row)
     }
 

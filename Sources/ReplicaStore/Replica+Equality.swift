@@ -167,13 +167,15 @@ extension Replica {
 
     private func forgetDifferences() throws {
         let isAny = try read { reader in
-            try Bool.fetchOne(reader.db, sql: "SELECT EXISTS (SELECT 1 FROM difference WHERE fromHub = 1)") == true
+            try Bool.fetchOne(
+                reader.db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM difference WHERE fromHub = 1)")
+            ) == true
                 || (LocalFact.read(.differingRows, reader.db) ?? 0) > 0
         }
         guard isAny else { return }
         try withWriter { writer in
             try writer.transaction {
-                try writer.db.execute(sql: "DELETE FROM difference WHERE fromHub = 1")
+                try writer.db.cachedStatement(sql: "DELETE FROM difference WHERE fromHub = 1").execute()
                 try writer.note(.differingRows, 0)
             }
         }
@@ -337,7 +339,7 @@ extension Replica {
                         try writer.recount(Set(buckets), of: table)
                     }
                 }
-                try writer.db.execute(sql: "DELETE FROM difference WHERE fromHub = 1")
+                try writer.db.cachedStatement(sql: "DELETE FROM difference WHERE fromHub = 1").execute()
                 try writer.note(.comparedAt, now)
                 try writer.note(.differingRows, Int64(isRepaired ? 0 : comparison.found.count))
                 try writer.note(.damagedAtHub, comparison.damagedAtHub == 0 ? nil : Int64(comparison.damagedAtHub))
@@ -429,20 +431,16 @@ extension ReplicaWriter {
         selfCheck = nil
         for bucket in buckets.sorted() {
             try digests.replace(counted[bucket] ?? .zero, table: table.number, bucket: bucket)
-            try db.execute(
-                sql: "DELETE FROM damagedBucket WHERE tableNumber = ? AND bucket = ?",
+            try db.cachedStatement(sql: "DELETE FROM damagedBucket WHERE tableNumber = ? AND bucket = ?").execute(
                 arguments: [table.number, bucket]
             )
         }
         for row in try Row.fetchAll(
-            db,
-            sql: "SELECT id FROM difference WHERE fromHub = 0 AND tableNumber = ?",
+            db.cachedStatement(sql: "SELECT id FROM difference WHERE fromHub = 0 AND tableNumber = ?"),
             arguments: [table.number]
         ) where buckets.contains(RowHasher.bucket(of: row[0])) {
-            try db.execute(
-                sql: "DELETE FROM difference WHERE fromHub = 0 AND tableNumber = ? AND id = ?",
-                arguments: [table.number, row[0] as Int64]
-            )
+            try db.cachedStatement(sql: "DELETE FROM difference WHERE fromHub = 0 AND tableNumber = ? AND id = ?")
+                .execute(arguments: [table.number, row[0] as Int64])
         }
         damagedBuckets = nil
     }

@@ -149,10 +149,11 @@ extension Replica {
     package func erasures() throws -> [ErasureOrder] {
         let nodes = node.role == .headOffice ? try registeredNodes() : []
         return try read { reader in
-            let end = try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0
+            let end = try Int64.fetchOne(reader.db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0
             return try Row.fetchAll(
-                reader.db,
-                sql: "SELECT position, wallMilliseconds, rows FROM erasure ORDER BY position DESC"
+                reader.db.cachedStatement(
+                    sql: "SELECT position, wallMilliseconds, rows FROM erasure ORDER BY position DESC"
+                )
             ).map { row in
                 let position = UInt64(clamping: row[0] as Int64)
                 let has = { (node: RegisteredNodeState) in
@@ -187,12 +188,12 @@ extension Replica {
                     try db.execute(sql: "INSERT INTO \(index)(\(index)) VALUES ('optimize')")
                 }
             }
+            Failpoint.erasedFromTables.pass()
             // Pages that became free keep what they held, unless somebody overwrites them.
             try db.execute(sql: "PRAGMA secure_delete = ON")
             defer { try? db.execute(sql: "PRAGMA secure_delete = FAST") }
             try writer.transaction { try Self.overwriteFreePages(db) }
-            let code = sqlite3_wal_checkpoint_v2(db.sqliteConnection, nil, SQLITE_CHECKPOINT_TRUNCATE, nil, nil)
-            guard code == SQLITE_OK else { return false }
+            guard Self.checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE) == SQLITE_OK else { return false }
             try writer.transaction { try writer.note(.scrubDue, nil) }
             return true
         }
@@ -207,7 +208,7 @@ extension Replica {
         var left = pages * pageSize
         while left > 0 {
             let piece = min(left, 64 << 20)
-            try db.execute(sql: "INSERT INTO overwritten VALUES (zeroblob(?))", arguments: [piece])
+            try db.cachedStatement(sql: "INSERT INTO overwritten VALUES (zeroblob(?))").execute(arguments: [piece])
             left -= piece
         }
         try db.execute(sql: "DROP TABLE overwritten")
@@ -231,7 +232,7 @@ extension Replica {
 
     private func askForRedactions(after position: UInt64, ownSeq: UInt64) throws -> SyncStep {
         let isAny = try read { reader in
-            try Bool.fetchOne(reader.db, sql: "SELECT EXISTS (SELECT 1 FROM unsignedBody)") ?? false
+            try Bool.fetchOne(reader.db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM unsignedBody)")) ?? false
         }
         guard isAny else { return .goOn }
         let ids = try withWriter { writer in
@@ -316,11 +317,12 @@ extension ReplicaWriter {
     /// has by now are redacted first.
     fileprivate func unsignedBodies(after position: UInt64, ownSeq: UInt64, max: Int) throws -> [ChangeSetID] {
         let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT log.position, origin, seq, body FROM unsignedBody JOIN log USING (position)
-                WHERE log.position > ? AND (origin <> ? OR seq <= ?) ORDER BY log.position LIMIT ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT log.position, origin, seq, body FROM unsignedBody JOIN log USING (position)
+                    WHERE log.position > ? AND (origin <> ? OR seq <= ?) ORDER BY log.position LIMIT ?
+                    """
+            ),
             arguments: [Int64(clamping: position), node.origin.rawValue, Int64(clamping: ownSeq), max]
         )
         let decompressor = ZstdDecompressor()
@@ -340,8 +342,7 @@ extension ReplicaWriter {
     /// - Returns: The position of the change set here; 0 when it is not here.
     fileprivate func sign(_ id: ChangeSetID, with signature: [UInt8]?) throws -> UInt64 {
         let row = try Row.fetchOne(
-            db,
-            sql: "SELECT position, body FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT position, body FROM log WHERE origin = ? AND seq = ?"),
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         )
         guard let row, let data = row[1] as Data?, let body = StoredContent([UInt8](data)),
@@ -353,14 +354,13 @@ extension ReplicaWriter {
         let statement = content.withUnsafeBytes { Redaction.statement(of: id, chain: chain, content: $0) }
         // What does not fit is asked again by the next session.
         guard key.hasSigned(statement, signature: signature) else { return position }
-        try db.execute(
-            sql: "UPDATE log SET body = ? WHERE position = ?",
-            arguments: [
-                Data(StoredContent.redacted(Array(body.stored), Redaction(chain: chain, signature: signature))),
-                Int64(clamping: position),
-            ]
-        )
-        try db.execute(sql: "DELETE FROM unsignedBody WHERE position = ?", arguments: [Int64(clamping: position)])
+        try db.cachedStatement(sql: "UPDATE log SET body = ? WHERE position = ?").execute(arguments: [
+            Data(StoredContent.redacted(Array(body.stored), Redaction(chain: chain, signature: signature))),
+            Int64(clamping: position),
+        ])
+        try db.cachedStatement(sql: "DELETE FROM unsignedBody WHERE position = ?").execute(arguments: [
+            Int64(clamping: position)
+        ])
         return position
     }
 }

@@ -15,11 +15,10 @@ extension Replica {
     /// Reads a part of a change set that is too large for one message.
     package func readPart(_ request: PartRequest) throws(SyncStoreFailure) -> [UInt8] {
         try throwingStoreFailure {
-            try self.pool.read { db in
+            try self.readState { db in
                 let id = request.body.id
                 let row = try Row.fetchOne(
-                    db,
-                    sql: "SELECT position, length(body) FROM log WHERE origin = ? AND seq = ?",
+                    db.cachedStatement(sql: "SELECT position, length(body) FROM log WHERE origin = ? AND seq = ?"),
                     arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
                 )
                 guard let row, row[1] as Int? == request.body.byteCount else {
@@ -54,8 +53,7 @@ extension Replica {
     func holds(_ id: ChangeSetID) throws -> Bool {
         try read { reader in
             let seq = try Int64.fetchOne(
-                reader.db,
-                sql: "SELECT seq FROM versionVector WHERE origin = ?",
+                reader.db.cachedStatement(sql: "SELECT seq FROM versionVector WHERE origin = ?"),
                 arguments: [id.origin.rawValue]
             )
             return id.seq <= UInt64(clamping: seq ?? 0)

@@ -103,7 +103,7 @@ extension Replica {
 
     /// The node's own chains in the range of a question.
     private func ownChains(_ asked: ChainsQuestion) throws -> [ChainsQuestion.Entry] {
-        try pool.read { try ChainsQuestion.Entry.read(asked, $0) }
+        try readState { try ChainsQuestion.Entry.read(asked, $0) }
     }
 
     func takenNewLife(_ answer: SyncAnswer, to question: SyncQuestion) throws -> SyncStep {
@@ -136,7 +136,7 @@ extension Replica {
 
     /// Asks which of the change sets that wait head office has already.
     private func askForWaiting() throws -> SyncStep {
-        let waiting = try pool.read { try WaitingChange.first(AlreadyHaveQuestion.countMax, $0) }
+        let waiting = try readState { try WaitingChange.first(AlreadyHaveQuestion.countMax, $0) }
         guard !waiting.isEmpty else { return .goOn }
         return .ask(AlreadyHaveQuestion(identities: waiting.map(\.identity)).question)
     }
@@ -180,8 +180,7 @@ extension ReplicaWriter {
     /// The time of a change set that this node holds.
     func time(of id: ChangeSetID) throws -> HybridTimestamp? {
         try Int64.fetchOne(
-            db,
-            sql: "SELECT time FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT time FROM log WHERE origin = ? AND seq = ?"),
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         ).flatMap { HybridTimestamp(packed: UInt64(bitPattern: $0)) }
     }
@@ -210,8 +209,9 @@ extension ChainsQuestion.Entry {
     /// Reads a range of a log; it ends early where the log does.
     fileprivate static func read(_ asked: ChainsQuestion, _ db: Database) throws -> [Self] {
         let rows = try Row.fetchAll(
-            db,
-            sql: "SELECT seq, chain, time FROM log WHERE origin = ? AND seq >= ? ORDER BY seq LIMIT ?",
+            db.cachedStatement(
+                sql: "SELECT seq, chain, time FROM log WHERE origin = ? AND seq >= ? ORDER BY seq LIMIT ?"
+            ),
             arguments: [Int64(asked.origin.rawValue), Int64(clamping: asked.first), asked.count]
         )
         var entries: [Self] = []
@@ -239,7 +239,7 @@ struct RegisteredLife {
 extension Replica {
     func answerChains(_ question: SyncQuestion, from peer: SyncPeer) throws -> SyncAnswer {
         let asked = try ChainsQuestion(question)
-        return try pool.read { db in
+        return try readState { db in
             guard try Self.isLife(asked.origin, of: peer.node, db) else { throw Self.notItsLife(asked.origin) }
             return ChainsQuestion.answer(try ChainsQuestion.Entry.read(asked, db))
         }
@@ -251,8 +251,7 @@ extension Replica {
         return try withWriter { writer in
             try writer.transaction {
                 let lives = try Int.fetchOne(
-                    writer.db,
-                    sql: "SELECT count(*) FROM registeredLife WHERE node = ?",
+                    writer.db.cachedStatement(sql: "SELECT count(*) FROM registeredLife WHERE node = ?"),
                     arguments: [Data(peer.node.bytes)]
                 )
                 guard (1...Self.livesMax).contains(lives ?? 0) else {
@@ -263,16 +262,15 @@ extension Replica {
                     )
                 }
                 let origin = try writer.nextOrigin()
-                try writer.db.execute(
+                try writer.db.cachedStatement(
                     sql: """
                         INSERT INTO registeredLife(origin, node, givenAt, formerOrigin, forkedAt, reason)
                         VALUES (?, ?, ?, ?, ?, ?)
-                        """,
-                    arguments: [
-                        origin.rawValue, Data(peer.node.bytes), now, peer.origin.rawValue, Int64(clamping: asked.fork),
-                        asked.reason,
-                    ]
-                )
+                        """
+                ).execute(arguments: [
+                    origin.rawValue, Data(peer.node.bytes), now, peer.origin.rawValue, Int64(clamping: asked.fork),
+                    asked.reason,
+                ])
                 return NewLifeQuestion.answer(origin, voucher: try writer.voucher(for: peer.node, origin))
             }
         }
@@ -283,7 +281,7 @@ extension Replica {
 
     func answerAlreadyHave(_ question: SyncQuestion, from peer: SyncPeer) throws -> SyncAnswer {
         let asked = try AlreadyHaveQuestion(question)
-        return try pool.read { db in
+        return try readState { db in
             var found: [AlreadyHaveQuestion.Found?] = []
             var bytes = 0
             for identity in asked.identities where bytes < AlreadyHaveQuestion.answerBytesMax {
@@ -300,8 +298,7 @@ extension Replica {
 
     static func isLife(_ origin: Origin, of node: UniqueID, _ db: Database) throws -> Bool {
         try Bool.fetchOne(
-            db,
-            sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ? AND node = ?)",
+            db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ? AND node = ?)"),
             arguments: [origin.rawValue, Data(node.bytes)]
         ) ?? false
     }
@@ -344,7 +341,7 @@ extension ReplicaWriter {
     ///
     /// - Throws: When all are used up.
     func nextOrigin() throws -> Origin {
-        let given = try Int64.fetchOne(db, sql: "SELECT max(origin) FROM registeredLife") ?? 0
+        let given = try Int64.fetchOne(db.cachedStatement(sql: "SELECT max(origin) FROM registeredLife")) ?? 0
         let greatest = max(given, try greatestOrigin())
         let number = max(greatest + 1, try fact(.nextOrigin) ?? 0)
         guard let origin = Origin(rawValue: UInt32(clamping: number)) else {
@@ -359,14 +356,14 @@ extension ReplicaWriter {
     /// - Throws: ``Refusal`` for a node that is not known here.
     func life(of hello: Hello) throws -> RegisteredLife {
         let keyHash = try Data.fetchOne(
-            db,
-            sql: "SELECT keyHash FROM registeredNode WHERE node = ?",
+            db.cachedStatement(sql: "SELECT keyHash FROM registeredNode WHERE node = ?"),
             arguments: [Data(hello.node.bytes)]
         )
         guard let keyHash, [UInt8](keyHash) == Replica.hash(hello.key.bytes) else { throw Self.unknownNode }
         let life = try Row.fetchOne(
-            db,
-            sql: "SELECT node, beganAt IS NOT NULL, acknowledgedPosition FROM registeredLife WHERE origin = ?",
+            db.cachedStatement(
+                sql: "SELECT node, beganAt IS NOT NULL, acknowledgedPosition FROM registeredLife WHERE origin = ?"
+            ),
             arguments: [hello.origin.rawValue]
         )
         if let life {
@@ -382,8 +379,7 @@ extension ReplicaWriter {
             vector[hello.origin] == nil || node.role == .headOffice
         else { throw Self.unknownNode }
         try transaction {
-            try db.execute(
-                sql: "INSERT INTO registeredLife(origin, node, givenAt) VALUES (?, ?, ?)",
+            try db.cachedStatement(sql: "INSERT INTO registeredLife(origin, node, givenAt) VALUES (?, ?, ?)").execute(
                 arguments: [hello.origin.rawValue, Data(hello.node.bytes), Int64(clamping: wallClock())]
             )
         }
@@ -420,19 +416,16 @@ extension ReplicaWriter {
     /// of branches, too.
     func begin(_ life: RegisteredLife, _ hello: Hello, _ transaction: LocalTransaction) throws {
         let now = Int64(clamping: wallClock())
-        try db.execute(
-            sql: "UPDATE registeredLife SET beganAt = ? WHERE origin = ?",
-            arguments: [now, life.origin.rawValue]
-        )
-        try db.execute(
+        try db.cachedStatement(sql: "UPDATE registeredLife SET beganAt = ? WHERE origin = ?").execute(arguments: [
+            now, life.origin.rawValue,
+        ])
+        try db.cachedStatement(
             sql: """
                 UPDATE registeredNode SET origin = ?, acknowledgedPosition = 0, claimedSeq = ? WHERE node = ?
-                """,
-            arguments: [life.origin.rawValue, Int64(clamping: hello.ownSeq), Data(hello.node.bytes)]
-        )
+                """
+        ).execute(arguments: [life.origin.rawValue, Int64(clamping: hello.ownSeq), Data(hello.node.bytes)])
         let row = try Int64.fetchOne(
-            db,
-            sql: "SELECT branchRow FROM registeredNode WHERE node = ?",
+            db.cachedStatement(sql: "SELECT branchRow FROM registeredNode WHERE node = ?"),
             arguments: [Data(hello.node.bytes)]
         )
         guard let row = row.flatMap(RowID.init(rawValue:)), try transaction.contains("branch", id: row) else { return }
@@ -469,8 +462,7 @@ extension ReplicaWriter {
     func noteFirstIdentity(_ id: ChangeSetID, _ extensions: ChangeSetExtensions) throws {
         guard let first = extensions.firstIdentity else { return }
         let renumbered = extensions.renumbered
-        try db.execute(
-            sql: "INSERT OR IGNORE INTO firstIdentity VALUES (?, ?, ?, ?, ?, ?)",
+        try db.cachedStatement(sql: "INSERT OR IGNORE INTO firstIdentity VALUES (?, ?, ?, ?, ?, ?)").execute(
             arguments: [
                 Int64(first.id.origin.rawValue), Int64(clamping: first.id.seq), Data(first.chain.bytes),
                 Int64(id.origin.rawValue), Int64(clamping: id.seq), Data(RenumberedRow.bytes(of: renumbered)),
@@ -532,8 +524,12 @@ package struct LifeState: Sendable {
     package let former: ChangeSetID?
 
     static func read(_ db: Database) throws -> LifeState {
-        let waiting = try Row.fetchOne(db, sql: "SELECT count(*), coalesce(sum(rows), 0) FROM waitingChange")
-        let former = try Row.fetchOne(db, sql: "SELECT origin, seq FROM formerLife ORDER BY endedAt DESC, origin DESC")
+        let waiting = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT count(*), coalesce(sum(rows), 0) FROM waitingChange")
+        )
+        let former = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT origin, seq FROM formerLife ORDER BY endedAt DESC, origin DESC")
+        )
         return LifeState(
             mustRenew: try LocalFact.read(.mustRenew, db).map { (RenewalReason(rawValue: $0) ?? .fence).sentence },
             waiting: (UInt64(clamping: (waiting?[0] as Int64?) ?? 0), (waiting?[1] as Int?) ?? 0),
@@ -557,14 +553,15 @@ package struct RegisteredFork: Hashable, Sendable {
     static func all(_ db: Database) throws -> [UniqueID: RegisteredFork] {
         var forks: [UniqueID: RegisteredFork] = [:]
         let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT life.node, life.formerOrigin, life.forkedAt, life.beganAt,
-                    (SELECT other.origin FROM registeredLife AS other WHERE other.node = life.node
-                        AND other.origin <> life.origin AND other.lastContact > life.beganAt ORDER BY origin LIMIT 1)
-                FROM registeredLife AS life JOIN registeredNode USING (origin)
-                WHERE life.formerOrigin IS NOT NULL AND life.beganAt IS NOT NULL
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT life.node, life.formerOrigin, life.forkedAt, life.beganAt,
+                        (SELECT other.origin FROM registeredLife AS other WHERE other.node = life.node
+                            AND other.origin <> life.origin AND other.lastContact > life.beganAt ORDER BY origin LIMIT 1)
+                    FROM registeredLife AS life JOIN registeredNode USING (origin)
+                    WHERE life.formerOrigin IS NOT NULL AND life.beganAt IS NOT NULL
+                    """
+            )
         )
         for row in rows {
             guard let node = UniqueID(bytes: [UInt8](row[0] as Data)), let origin = Origin(rawValue: row[1]) else {

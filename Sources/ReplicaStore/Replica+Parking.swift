@@ -38,8 +38,7 @@ extension Replica {
                 var wanted: Set<RowKey>?
                 if let number {
                     let row = try Row.fetchOne(
-                        writer.db,
-                        sql: "SELECT tableNumber, id FROM parkedRow WHERE number = ?",
+                        writer.db.cachedStatement(sql: "SELECT tableNumber, id FROM parkedRow WHERE number = ?"),
                         arguments: [number]
                     )
                     guard let row else { return nil }
@@ -67,12 +66,13 @@ extension ReplicaReader {
     /// What waits, in the order in which it will be tried.
     package func parkedRows(limit: Int) throws -> [ParkedRow] {
         let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT number, parkedRow.origin, parkedRow.seq, position, tableNumber, id, reason, sentence, parkedAt,
-                    attempts
-                FROM parkedRow JOIN log USING (origin, seq) ORDER BY position, tableNumber, id LIMIT ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT number, parkedRow.origin, parkedRow.seq, position, tableNumber, id, reason, sentence, parkedAt,
+                        attempts
+                    FROM parkedRow JOIN log USING (origin, seq) ORDER BY position, tableNumber, id LIMIT ?
+                    """
+            ),
             arguments: [limit]
         )
         return rows.compactMap { row in
@@ -95,11 +95,12 @@ extension ReplicaReader {
     /// How many changes wait, how many were given up, and how many change sets hold what only a newer schema knows.
     func unapplied() throws -> (parked: Int, dropped: Int, newer: Int) {
         let row = try Row.fetchOne(
-            db,
-            sql: """
-                SELECT (SELECT count(*) FROM parkedRow), (SELECT count(*) FROM droppedRow),
-                    (SELECT count(*) FROM (SELECT DISTINCT origin, seq FROM unknownPart))
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT (SELECT count(*) FROM parkedRow), (SELECT count(*) FROM droppedRow),
+                        (SELECT count(*) FROM (SELECT DISTINCT origin, seq FROM unknownPart))
+                    """
+            )
         )
         return (row?[0] ?? 0, row?[1] ?? 0, row?[2] ?? 0)
     }

@@ -47,8 +47,7 @@ extension ReplicaWriter {
     private func safeSeq(of origin: Origin) throws -> UInt64 {
         guard let position = try fact(.safePosition), position > 0 else { return 0 }
         let seq = try Int64.fetchOne(
-            db,
-            sql: "SELECT seq FROM log WHERE origin = ? AND position <= ? ORDER BY seq DESC LIMIT 1",
+            db.cachedStatement(sql: "SELECT seq FROM log WHERE origin = ? AND position <= ? ORDER BY seq DESC LIMIT 1"),
             arguments: [Int64(origin.rawValue), position]
         )
         return UInt64(clamping: seq ?? 0)
@@ -70,8 +69,9 @@ extension Replica {
         try withWriter { writer in
             try writer.sealIfNeeded()
             let row = try Row.fetchOne(
-                writer.db,
-                sql: "SELECT node, name, origin FROM registeredNode WHERE name = ? OR CAST(origin AS TEXT) = ?",
+                writer.db.cachedStatement(
+                    sql: "SELECT node, name, origin FROM registeredNode WHERE name = ? OR CAST(origin AS TEXT) = ?"
+                ),
                 arguments: [named, named]
             )
             guard let row, let node = UniqueID(bytes: [UInt8](row[0] as Data)), let origin = Origin(rawValue: row[2])
@@ -125,8 +125,7 @@ extension Replica {
             else { throw Self.forkedByReceipt(statement) }
             try writer.transaction {
                 try writer.note(.receiptHasForeignKey, nil)
-                try writer.db.execute(
-                    sql: "INSERT OR REPLACE INTO receipt VALUES (1, ?, ?, ?, ?, ?)",
+                try writer.db.cachedStatement(sql: "INSERT OR REPLACE INTO receipt VALUES (1, ?, ?, ?, ?, ?)").execute(
                     arguments: [
                         statement.origin.rawValue, Int64(clamping: statement.seq), Int64(clamping: statement.safeSeq),
                         Data(signed.statement), Data(signed.signature),
@@ -153,8 +152,7 @@ extension Replica {
         return try read { reader in
             let db = reader.db
             let row = try Row.fetchOne(
-                db,
-                sql: "SELECT statement, signature FROM receipt WHERE origin = ?",
+                db.cachedStatement(sql: "SELECT statement, signature FROM receipt WHERE origin = ?"),
                 arguments: [node.origin.rawValue]
             )
             let confirmed = row.flatMap { row -> ReceiptConfirmation? in
@@ -162,8 +160,9 @@ extension Replica {
                 return (try? ReceiptStatement(bytes: signed.statement)).map { ReceiptConfirmation($0, signed) }
             }
             let ahead = try Row.fetchOne(
-                db,
-                sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?",
+                db.cachedStatement(
+                    sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?"
+                ),
                 arguments: [node.origin.rawValue, Int64(clamping: confirmed?.statement.seq ?? 0)]
             )
             // Work of a former life exists here only, too, until it is issued again.
@@ -175,7 +174,7 @@ extension Replica {
                 ahead: BranchReceipt.Ahead(
                     changeSets: (ahead?[0] ?? 0) + Int(clamping: waiting.changeSets),
                     rows: (ahead?[1] ?? 0) + waiting.rows,
-                    unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0
+                    unsealedRows: try Int.fetchOne(db.cachedStatement(sql: "SELECT count(*) FROM pending")) ?? 0
                 ),
                 hasForeignKey: try LocalFact.read(.receiptHasForeignKey, db) != nil
             )
@@ -187,16 +186,14 @@ extension ReplicaWriter {
     /// Whether a receipt that is asked for now would say more than the one that is kept.
     fileprivate func wantsReceipt(upTo ownSeq: UInt64) throws -> Bool {
         let kept = try Row.fetchOne(
-            db,
-            sql: "SELECT seq, safeSeq FROM receipt WHERE origin = ?",
+            db.cachedStatement(sql: "SELECT seq, safeSeq FROM receipt WHERE origin = ?"),
             arguments: [node.origin.rawValue]
         )
         guard let kept, UInt64(clamping: kept[0] as Int64) >= ownSeq else { return true }
         // The next one that is not said to be safe lies where head office's backup has it?
         guard let safe = try fact(.safePosition) else { return false }
         let next = try Int64.fetchOne(
-            db,
-            sql: "SELECT hubPosition FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT hubPosition FROM log WHERE origin = ? AND seq = ?"),
             arguments: [node.origin.rawValue, (kept[1] as Int64) + 1]
         )
         return next.map { $0 <= safe } ?? false

@@ -206,13 +206,11 @@ extension Replica {
         let now = wallClock()
         try withWriter { writer in
             try writer.transaction {
-                try writer.db.execute(
-                    sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)",
-                    arguments: [
+                try writer.db.cachedStatement(sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)")
+                    .execute(arguments: [
                         Data(hub), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
                         Int64(bitPattern: there), Int64(clamping: now),
-                    ]
-                )
+                    ])
             }
         }
         throw Refusal.contradiction(id, here: here, there: there)
@@ -220,9 +218,9 @@ extension Replica {
 
     private func forgetContradictions() throws {
         try withWriter { writer in
-            let isAny = try Bool.fetchOne(writer.db, sql: "SELECT EXISTS (SELECT 1 FROM contradiction)")
+            let isAny = try Bool.fetchOne(writer.db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM contradiction)"))
             guard isAny == true else { return }
-            try writer.transaction { try writer.db.execute(sql: "DELETE FROM contradiction") }
+            try writer.transaction { try writer.db.cachedStatement(sql: "DELETE FROM contradiction").execute() }
         }
     }
 
@@ -403,8 +401,7 @@ extension Replica {
     private func loosePlaces(_ run: RefillRun, _ writer: ReplicaWriter) throws -> [RefillRun.LoosePlace] {
         let own = writer.node.origin
         let acknowledged = try Int64.fetchOne(
-            writer.db,
-            sql: "SELECT acceptedMost FROM localContact WHERE acceptedOrigin = ?",
+            writer.db.cachedStatement(sql: "SELECT acceptedMost FROM localContact WHERE acceptedOrigin = ?"),
             arguments: [own.rawValue]
         )
         var places: [RefillRun.LoosePlace] = []
@@ -485,8 +482,7 @@ extension Replica {
     /// Sends the next piece of a large body; nil when there is none.
     private func askPiece(of id: ChangeSetID, from first: UInt64, _ writer: ReplicaWriter) throws -> SyncStep? {
         let piece = try Data.fetchOne(
-            writer.db,
-            sql: "SELECT substr(body, ?, ?) FROM log WHERE origin = ? AND seq = ?",
+            writer.db.cachedStatement(sql: "SELECT substr(body, ?, ?) FROM log WHERE origin = ? AND seq = ?"),
             arguments: [
                 Int64(clamping: first) + 1, Self.offerBytesMax, id.origin.rawValue, Int64(clamping: id.seq),
             ]

@@ -61,12 +61,13 @@ extension Replica {
     /// of it.
     private func isAnyoneAwaited(besides node: UniqueID) throws -> Bool {
         try withWriter { writer in
-            let lostAt = try Int64.fetchOne(writer.db, sql: "SELECT max(endedAt) FROM formerLife")
+            let lostAt = try Int64.fetchOne(writer.db.cachedStatement(sql: "SELECT max(endedAt) FROM formerLife"))
             // Nobody has noticed when that was.
             guard let lostAt else { return true }
             return try Row.fetchAll(
-                writer.db,
-                sql: "SELECT node, coalesce(lastContact, 0) FROM registeredNode WHERE retiredAt IS NULL"
+                writer.db.cachedStatement(
+                    sql: "SELECT node, coalesce(lastContact, 0) FROM registeredNode WHERE retiredAt IS NULL"
+                )
             ).contains { row in
                 guard let other = UniqueID(bytes: [UInt8](row[0] as Data)), other != node else { return false }
                 let told = contacts.withLock { $0[other].lastContact }.map { Int64(clamping: $0) }
@@ -84,16 +85,14 @@ extension Replica {
                 throw Refusal(.invalidChange, "Not even an empty log is common to this node and head office.")
             }
             try writer.transaction {
-                try writer.db.execute(
-                    sql: "UPDATE registeredNode SET acknowledgedPosition = min(acknowledgedPosition, ?) WHERE node = ?",
-                    arguments: [Int64(clamping: prefixes[index].position), Data(peer.node.bytes)]
-                )
-                try writer.db.execute(
+                try writer.db.cachedStatement(
+                    sql: "UPDATE registeredNode SET acknowledgedPosition = min(acknowledgedPosition, ?) WHERE node = ?"
+                ).execute(arguments: [Int64(clamping: prefixes[index].position), Data(peer.node.bytes)])
+                try writer.db.cachedStatement(
                     sql: """
                         UPDATE registeredLife SET acknowledgedPosition = min(acknowledgedPosition, ?) WHERE origin = ?
-                        """,
-                    arguments: [Int64(clamping: prefixes[index].position), peer.origin.rawValue]
-                )
+                        """
+                ).execute(arguments: [Int64(clamping: prefixes[index].position), peer.origin.rawValue])
             }
             self.contacts.withLock {
                 $0[peer.node].acknowledged = nil
@@ -189,20 +188,19 @@ extension Replica {
         }
         return try withWriter { writer in
             try writer.transaction {
-                try writer.db.execute(
-                    sql: "DELETE FROM refillPiece WHERE node = ? AND (origin <> ? OR seq <> ? OR first >= ?)",
-                    arguments: [
-                        Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq), Int64(clamping: first),
-                    ]
-                )
+                try writer.db.cachedStatement(
+                    sql: "DELETE FROM refillPiece WHERE node = ? AND (origin <> ? OR seq <> ? OR first >= ?)"
+                ).execute(arguments: [
+                    Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq), Int64(clamping: first),
+                ])
                 let held = try Int64.fetchOne(
-                    writer.db,
-                    sql: "SELECT coalesce(max(first + length(bytes)), 0) FROM refillPiece WHERE node = ?",
+                    writer.db.cachedStatement(
+                        sql: "SELECT coalesce(max(first + length(bytes)), 0) FROM refillPiece WHERE node = ?"
+                    ),
                     arguments: [Data(peer.node.bytes)]
                 )
                 guard held == Int64(clamping: first) else { return UInt64(clamping: held ?? 0) }
-                try writer.db.execute(
-                    sql: "INSERT INTO refillPiece VALUES (?, ?, ?, ?, ?)",
+                try writer.db.cachedStatement(sql: "INSERT INTO refillPiece VALUES (?, ?, ?, ?, ?)").execute(
                     arguments: [
                         Data(peer.node.bytes), Int64(clamping: first), id.origin.rawValue, Int64(clamping: id.seq),
                         Data(bytes),
@@ -215,7 +213,7 @@ extension Replica {
 
     private func joinPieces(of id: ChangeSetID, bytes: Int, from peer: SyncPeer) throws -> MappedFile {
         try MappedFile(scratchIn: spool.directory, byteCount: bytes) { memory in
-            try pool.read { db in
+            try readState { db in
                 let pieces = try Row.fetchCursor(
                     db,
                     sql: "SELECT bytes FROM refillPiece WHERE node = ? AND origin = ? AND seq = ? ORDER BY first",
@@ -247,10 +245,9 @@ extension ReplicaWriter {
         if isCursorKnown, isComplete || wasOffered {
             if isComplete, try hasContradictions(with: hello.node) {
                 try transaction {
-                    try db.execute(
-                        sql: "DELETE FROM contradiction WHERE node = ?",
-                        arguments: [Data(hello.node.bytes)]
-                    )
+                    try db.cachedStatement(sql: "DELETE FROM contradiction WHERE node = ?").execute(arguments: [
+                        Data(hello.node.bytes)
+                    ])
                 }
             }
             return
@@ -272,8 +269,7 @@ extension ReplicaWriter {
 
     private func hasContradictions(with node: UniqueID) throws -> Bool {
         try Bool.fetchOne(
-            db,
-            sql: "SELECT EXISTS (SELECT 1 FROM contradiction WHERE node = ?)",
+            db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM contradiction WHERE node = ?)"),
             arguments: [Data(node.bytes)]
         ) == true
     }
@@ -343,17 +339,14 @@ extension ReplicaWriter {
     /// Remembers that one change set has two contents; the exchange with that node stops.
     fileprivate func note(_ outcome: RefillOutcome, with peer: SyncPeer) throws {
         guard case .contradicts(let id, let here, let there) = outcome else { return }
-        try db.execute(
-            sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)",
+        try db.cachedStatement(sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)").execute(
             arguments: [
                 Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
                 Int64(bitPattern: there), Int64(clamping: wallClock()),
             ]
         )
-        try db.execute(
-            sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?",
-            arguments: [Refusal.contradiction(id, here: here, there: there).sentence, Data(peer.node.bytes)]
-        )
+        try db.cachedStatement(sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?")
+            .execute(arguments: [Refusal.contradiction(id, here: here, there: there).sentence, Data(peer.node.bytes)])
     }
 }
 

@@ -42,23 +42,20 @@ extension Replica {
             try writer.transaction {
                 let isKnown =
                     try Bool.fetchOne(
-                        writer.db,
-                        sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ?)",
+                        writer.db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ?)"),
                         arguments: [Data(peer.bytes)]
                     ) ?? false
                 // Strangers are one, so that they cannot fill the table.
                 let name = isKnown ? Data(peer.bytes) : Data()
-                try writer.db.execute(
+                try writer.db.cachedStatement(
                     sql: """
                         INSERT INTO refusal VALUES (?, ?, 1, ?, ?) ON CONFLICT(node, code) DO UPDATE
                         SET count = count + 1, lastAt = excluded.lastAt, sentence = excluded.sentence
-                        """,
-                    arguments: [name, Int(refusal.code.number), now, refusal.sentence]
-                )
-                try writer.db.execute(
-                    sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?",
-                    arguments: [refusal.sentence, name]
-                )
+                        """
+                ).execute(arguments: [name, Int(refusal.code.number), now, refusal.sentence])
+                try writer.db.cachedStatement(
+                    sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?"
+                ).execute(arguments: [refusal.sentence, name])
             }
         }
     }

@@ -33,15 +33,18 @@ extension Replica {
         return try read { reader in
             let db = reader.db
             func number(_ fact: LocalFact) throws -> UInt64 { UInt64(clamping: try LocalFact.read(fact, db) ?? 0) }
-            let end = UInt64(clamping: try Int64.fetchOne(db, sql: "SELECT max(position) FROM log") ?? 0)
+            let end = UInt64(
+                clamping: try Int64.fetchOne(db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0
+            )
             let safe = try number(.safePosition)
-            let days = try Int64.fetchOne(db, sql: "SELECT coalesce(max(number), 0) FROM livedDay") ?? 0
+            let days = try Int64.fetchOne(db.cachedStatement(sql: "SELECT coalesce(max(number), 0) FROM livedDay")) ?? 0
             let active = try Row.fetchAll(
-                db,
-                sql: """
-                    SELECT node, acknowledgedPosition, loadingFrom, livedDay FROM registeredNode
-                    WHERE retiredAt IS NULL
-                    """
+                db.cachedStatement(
+                    sql: """
+                        SELECT node, acknowledgedPosition, loadingFrom, livedDay FROM registeredNode
+                        WHERE retiredAt IS NULL
+                        """
+                )
             )
             let positions = active.compactMap { row -> UInt64? in
                 guard UInt64(clamping: days - (row["livedDay"] as Int64)) < leaseDays else { return nil }
@@ -52,8 +55,7 @@ extension Replica {
                 return max(noted ?? 0, UInt64(clamping: row["acknowledgedPosition"] as Int64))
             }
             let unsafeSince = try Int64.fetchOne(
-                db,
-                sql: "SELECT time FROM log WHERE position > ? ORDER BY position LIMIT 1",
+                db.cachedStatement(sql: "SELECT time FROM log WHERE position > ? ORDER BY position LIMIT 1"),
                 arguments: [Int64(clamping: safe)]
             )
             return RetentionStatus(

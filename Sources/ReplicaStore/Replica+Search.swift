@@ -33,18 +33,20 @@ extension Replica {
         guard !words.isEmpty else { return [] }
         return try read { reader in
             let found = try Int64.fetchAll(
-                reader.db,
-                sql: "SELECT rowid FROM customerSearch WHERE customerSearch MATCH ? ORDER BY rank, rowid LIMIT ?",
+                reader.db.cachedStatement(
+                    sql: "SELECT rowid FROM customerSearch WHERE customerSearch MATCH ? ORDER BY rank, rowid LIMIT ?"
+                ),
                 arguments: [words.joined(separator: " "), limit]
             )
             let joined = PersianText.joined(text)
             guard found.isEmpty, joined.count >= 3 else { return found.compactMap(RowID.init(rawValue:)) }
             return try Int64.fetchAll(
-                reader.db,
-                sql: """
-                    SELECT rowid FROM customerSearchJoined WHERE customerSearchJoined MATCH ?
-                    ORDER BY rank, rowid LIMIT ?
-                    """,
+                reader.db.cachedStatement(
+                    sql: """
+                        SELECT rowid FROM customerSearchJoined WHERE customerSearchJoined MATCH ?
+                        ORDER BY rank, rowid LIMIT ?
+                        """
+                ),
                 arguments: ["\"\(joined)\"", limit]
             ).compactMap(RowID.init(rawValue:))
         }
@@ -232,15 +234,14 @@ private struct SearchPosition {
     var customer: Int64
 
     static func read(_ db: Database) throws -> SearchPosition? {
-        try Row.fetchOne(db, sql: "SELECT position, customer FROM searchState").map {
+        try Row.fetchOne(db.cachedStatement(sql: "SELECT position, customer FROM searchState")).map {
             SearchPosition(position: UInt64(bitPattern: $0[0] as Int64), customer: $0[1])
         }
     }
 
     func save(_ db: Database) throws {
-        try db.execute(
-            sql: "UPDATE searchState SET position = ?, customer = ?",
-            arguments: [Int64(clamping: position), customer]
-        )
+        try db.cachedStatement(sql: "UPDATE searchState SET position = ?, customer = ?").execute(arguments: [
+            Int64(clamping: position), customer,
+        ])
     }
 }

@@ -82,11 +82,14 @@ extension Replica {
     package func soundness() throws -> Soundness {
         try read { reader in
             let db = reader.db
-            let checks = try Row.fetchOne(db, sql: "SELECT count(*), min(wallMilliseconds) FROM selfCheck")
+            let checks = try Row.fetchOne(
+                db.cachedStatement(sql: "SELECT count(*), min(wallMilliseconds) FROM selfCheck")
+            )
             let isWhole = (checks?[0] as Int?) ?? 0 >= schema.tables.count
             let buckets = try Row.fetchAll(
-                db,
-                sql: "SELECT tableNumber, count(*) FROM damagedBucket GROUP BY tableNumber ORDER BY tableNumber"
+                db.cachedStatement(
+                    sql: "SELECT tableNumber, count(*) FROM damagedBucket GROUP BY tableNumber ORDER BY tableNumber"
+                )
             )
             return Soundness(
                 checkedAt: isWhole ? (checks?[1] as Int64?).map { UInt64(clamping: $0) } : nil,
@@ -102,11 +105,12 @@ extension Replica {
 
     private func differences(fromHub: Bool, _ db: Database) throws -> [RowDifference] {
         try Row.fetchAll(
-            db,
-            sql: """
-                SELECT tableNumber, id, kind, columns FROM difference WHERE fromHub = ?
-                ORDER BY tableNumber, id LIMIT ?
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT tableNumber, id, kind, columns FROM difference WHERE fromHub = ?
+                    ORDER BY tableNumber, id LIMIT ?
+                    """
+            ),
             arguments: [fromHub, Self.namedRowsMax]
         ).compactMap { row in
             guard let id = RowID(rawValue: row[1]), let kind = RowDifference.Kind(rawValue: row[2]) else { return nil }
@@ -133,8 +137,8 @@ extension Replica {
         let now = Int64(clamping: wallClock())
         try withWriter { writer in
             try writer.transaction {
-                try writer.db.execute(sql: "DELETE FROM damagedBucket")
-                try writer.db.execute(sql: "DELETE FROM difference WHERE fromHub = 0")
+                try writer.db.cachedStatement(sql: "DELETE FROM damagedBucket").execute()
+                try writer.db.cachedStatement(sql: "DELETE FROM difference WHERE fromHub = 0").execute()
                 for table in tables {
                     guard let number = schema.table(named: table.name)?.number else { continue }
                     try writer.noteChecked(number, damaged: table.differingBuckets, at: now)
@@ -196,30 +200,29 @@ extension LoggedValues {
 extension ReplicaWriter {
     /// Notes that a table was read as a whole, and which of its buckets did not add up.
     fileprivate func noteChecked(_ table: Int, damaged buckets: [Int], at wallMilliseconds: Int64) throws {
-        try db.execute(sql: "DELETE FROM damagedBucket WHERE tableNumber = ?", arguments: [table])
+        try db.cachedStatement(sql: "DELETE FROM damagedBucket WHERE tableNumber = ?").execute(arguments: [table])
         for bucket in buckets {
-            try db.execute(sql: "INSERT INTO damagedBucket VALUES (?, ?)", arguments: [table, bucket])
+            try db.cachedStatement(sql: "INSERT INTO damagedBucket VALUES (?, ?)").execute(arguments: [table, bucket])
         }
-        try db.execute(sql: "INSERT OR REPLACE INTO selfCheck VALUES (?, ?)", arguments: [table, wallMilliseconds])
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO selfCheck VALUES (?, ?)").execute(arguments: [
+            table, wallMilliseconds,
+        ])
         damagedBuckets = nil
     }
 
     /// Keeps a difference for `status`.
     func note(_ difference: RowDifference, fromHub: Bool) throws {
         guard let table = schema.table(named: difference.table) else { return }
-        try db.execute(
-            sql: "INSERT OR REPLACE INTO difference VALUES (?, ?, ?, ?, ?)",
-            arguments: [
-                fromHub, table.number, difference.id.rawValue, difference.kind.rawValue,
-                difference.columns.joined(separator: " "),
-            ]
-        )
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO difference VALUES (?, ?, ?, ?, ?)").execute(arguments: [
+            fromHub, table.number, difference.id.rawValue, difference.kind.rawValue,
+            difference.columns.joined(separator: " "),
+        ])
     }
 
     /// Whether a row lies in a bucket that is known not to add up.
     func isSuspect(_ id: Int64, of table: TableDescription) throws -> Bool {
         if damagedBuckets == nil {
-            let rows = try Row.fetchAll(db, sql: "SELECT tableNumber, bucket FROM damagedBucket")
+            let rows = try Row.fetchAll(db.cachedStatement(sql: "SELECT tableNumber, bucket FROM damagedBucket"))
             damagedBuckets = Set(rows.map { ($0[0] as Int) * DigestBuckets.bucketCount + ($0[1] as Int) })
         }
         guard let damagedBuckets, !damagedBuckets.isEmpty else { return false }
@@ -287,10 +290,8 @@ extension Replica {
             let found = damaged.isEmpty ? [] : try Self.unlikeLog(in: Set(damaged), of: check.table, writer.db)
             try writer.transaction {
                 try writer.noteChecked(check.table.number, damaged: damaged, at: Int64(clamping: now))
-                try writer.db.execute(
-                    sql: "DELETE FROM difference WHERE fromHub = 0 AND tableNumber = ?",
-                    arguments: [check.table.number]
-                )
+                try writer.db.cachedStatement(sql: "DELETE FROM difference WHERE fromHub = 0 AND tableNumber = ?")
+                    .execute(arguments: [check.table.number])
                 for row in found { try writer.note(row, fromHub: false) }
             }
         }
@@ -316,7 +317,7 @@ final class SelfCheck {
 extension ReplicaWriter {
     /// The table whose last look is oldest, if that is too long ago. A node that never looked begins to wait now.
     fileprivate func tableDueForCheck(now: UInt64, interval: UInt64) throws -> TableDescription? {
-        let rows = try Row.fetchAll(db, sql: "SELECT tableNumber, wallMilliseconds FROM selfCheck")
+        let rows = try Row.fetchAll(db.cachedStatement(sql: "SELECT tableNumber, wallMilliseconds FROM selfCheck"))
         let times = Dictionary(uniqueKeysWithValues: rows.map { ($0[0] as Int, UInt64(clamping: $0[1] as Int64)) })
         let begun = try fact(.selfCheckBegan).map { UInt64(clamping: $0) }
         guard let begun else {

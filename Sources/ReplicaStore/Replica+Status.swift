@@ -120,7 +120,9 @@ extension Replica {
             let db = reader.db
             let state = try Row.fetchOne(db, sql: "SELECT * FROM localState, localContact")
             guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
-            let last = try Row.fetchOne(db, sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1")
+            let last = try Row.fetchOne(
+                db.cachedStatement(sql: "SELECT position, digest FROM log ORDER BY position DESC LIMIT 1")
+            )
             let end = last.map { LogPrefix(stored: $0[0], $0[1]) } ?? .empty
             let cursor = LogPrefix(stored: state["cursorPosition"], state["cursorDigest"])
             let accepted = contact.acceptedSeq.map { Int64(clamping: $0) } ?? state["acceptedSeq"] as Int64
@@ -128,14 +130,17 @@ extension Replica {
                 node.role == .headOffice
                 ? nil
                 : try Row.fetchOne(
-                    db,
-                    sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?",
+                    db.cachedStatement(
+                        sql: "SELECT count(*), coalesce(sum(rows), 0) FROM log WHERE origin = ? AND seq > ?"
+                    ),
                     arguments: [node.origin.rawValue, accepted]
                 )
             let hubPosition = contact.hubPosition ?? (state["hubPosition"] as Int64?).map { UInt64(clamping: $0) }
             let names = try Self.branchNames(db)
             let lives = try LifeState.read(db)
-            let vector = try Row.fetchAll(db, sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
+            let vector = try Row.fetchAll(
+                db.cachedStatement(sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
+            )
             let roots = try DigestBuckets.tableRoots(db)
             let unapplied = try reader.unapplied()
             let walBytes = Self.size(of: Self.path(in: directory) + "-wal")
@@ -148,7 +153,7 @@ extension Replica {
                     ((ahead?[1] as Int?) ?? 0) + lives.waiting.rows
                 ),
                 behind: hubPosition.map { $0 > cursor.position ? $0 - cursor.position : 0 },
-                unsealedRows: try Int.fetchOne(db, sql: "SELECT count(*) FROM pending") ?? 0,
+                unsealedRows: try Int.fetchOne(db.cachedStatement(sql: "SELECT count(*) FROM pending")) ?? 0,
                 conflicts: try reader.openConflicts(),
                 parked: unapplied.parked,
                 parkedReason: unapplied.parked > 0 ? try reader.parkedRows(limit: 1).first?.reason : nil,
@@ -193,14 +198,15 @@ extension Replica {
         let notes = contacts.withLock { $0 }
         let today = Int64(wallClock() / 86_400_000)
         return try read { reader in
-            let end = try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0
-            let lived = try Int64.fetchOne(reader.db, sql: "SELECT max(number) FROM livedDay") ?? 0
+            let end = try Int64.fetchOne(reader.db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0
+            let lived = try Int64.fetchOne(reader.db.cachedStatement(sql: "SELECT max(number) FROM livedDay")) ?? 0
             let rows = try Row.fetchAll(
-                reader.db,
-                sql: """
-                    SELECT registeredNode.*, coalesce(versionVector.seq, 0) AS acceptedSeq
-                    FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
-                    """
+                reader.db.cachedStatement(
+                    sql: """
+                        SELECT registeredNode.*, coalesce(versionVector.seq, 0) AS acceptedSeq
+                        FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
+                        """
+                )
             )
             let contradictions = try Contradiction.all(reader.db)
             let open = try reader.openConflicts()
@@ -252,8 +258,9 @@ extension Replica {
         let now = Int64(clamping: wallClock())
         return try read { reader in
             try Row.fetchAll(
-                reader.db,
-                sql: "SELECT name, expiresAt FROM invitation WHERE usedBy IS NULL AND expiresAt > ? ORDER BY name",
+                reader.db.cachedStatement(
+                    sql: "SELECT name, expiresAt FROM invitation WHERE usedBy IS NULL AND expiresAt > ? ORDER BY name"
+                ),
                 arguments: [now]
             ).map { ($0[0], UInt64(clamping: $0[1] as Int64)) }
         }
@@ -267,7 +274,8 @@ extension Replica {
             guard let skew = child.skewMilliseconds, let heardAt = child.lastContact else { continue }
             witnesses.note(node, .none, skew: skew, atMilliseconds: heardAt)
         }
-        let newest = try Int64.fetchOne(db, sql: "SELECT timeMax FROM log ORDER BY position DESC LIMIT 1") ?? 0
+        let newest =
+            try Int64.fetchOne(db.cachedStatement(sql: "SELECT timeMax FROM log ORDER BY position DESC LIMIT 1")) ?? 0
         return ClockTrust(
             now: now,
             newest: HybridTimestamp(packed: UInt64(bitPattern: newest)) ?? .zero,
@@ -277,7 +285,8 @@ extension Replica {
 
     private static func branchNames(_ db: Database) throws -> [Origin: String] {
         var names: [Origin: String] = [:]
-        for row in try Row.fetchAll(db, sql: "SELECT origin, name FROM branch WHERE origin IS NOT NULL") {
+        for row in try Row.fetchAll(db.cachedStatement(sql: "SELECT origin, name FROM branch WHERE origin IS NOT NULL"))
+        {
             if let origin = Origin(rawValue: row[0]) { names[origin] = row[1] }
         }
         return names
@@ -292,11 +301,12 @@ extension Replica {
     ) throws -> (sent: Int, received: Int) {
         let bytes = node.map { Data($0.bytes) }
         let row = try Row.fetchOne(
-            db,
-            sql: """
-                SELECT coalesce(sum(sent), 0), coalesce(sum(received), 0) FROM traffic
-                WHERE day = ? AND (? IS NULL OR node = ?)
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT coalesce(sum(sent), 0), coalesce(sum(received), 0) FROM traffic
+                    WHERE day = ? AND (? IS NULL OR node = ?)
+                    """
+            ),
             arguments: [day, bytes, bytes]
         )
         let unsaved = notes.children.filter { node == nil || $0.key == node }.map(\.value.unsaved)
@@ -340,8 +350,9 @@ package struct Contradiction: Hashable, Sendable {
 extension Contradiction {
     fileprivate static func all(_ db: Database) throws -> [Contradiction] {
         try Row.fetchAll(
-            db,
-            sql: "SELECT node, origin, seq, chainHere, chainThere FROM contradiction ORDER BY node, origin, seq"
+            db.cachedStatement(
+                sql: "SELECT node, origin, seq, chainHere, chainThere FROM contradiction ORDER BY node, origin, seq"
+            )
         ).compactMap { row in
             guard let node = UniqueID(bytes: [UInt8](row[0] as Data)), let origin = Origin(rawValue: row[1] as UInt32)
             else { return nil }

@@ -137,8 +137,7 @@ extension Replica: SyncStore {
     private func check(_ hello: Hello, _ writer: ReplicaWriter) throws -> String? {
         try writer.readmitIfForgotten(hello)
         let isRetired = try Bool.fetchOne(
-            writer.db,
-            sql: "SELECT retiredAt IS NOT NULL FROM registeredNode WHERE node = ?",
+            writer.db.cachedStatement(sql: "SELECT retiredAt IS NOT NULL FROM registeredNode WHERE node = ?"),
             arguments: [Data(hello.node.bytes)]
         )
         if isRetired == true {
@@ -235,7 +234,7 @@ extension Replica: SyncStore {
         // After this log was lost and filled again, a child is spared what it holds.
         let held = reader.flatMap { reader in contacts.withLock { $0.held[reader] } } ?? [:]
         return try throwingStoreFailure {
-            try self.pool.read { db in
+            try self.readState { db in
                 let cursor = try Row.fetchCursor(
                     db.cachedStatement(
                         // A body that is too large for the batch is not even read.
@@ -378,8 +377,7 @@ extension ReplicaWriter {
     func digest(at position: UInt64) throws -> UInt64? {
         if position == 0 { return LogPrefix.empty.digest }
         return try Int64.fetchOne(
-            db,
-            sql: "SELECT digest FROM log WHERE position = ?",
+            db.cachedStatement(sql: "SELECT digest FROM log WHERE position = ?"),
             arguments: [Int64(clamping: position)]
         ).map { UInt64(bitPattern: $0) }
     }
@@ -389,11 +387,12 @@ extension ReplicaWriter {
         if id.seq == 0 { return .empty }
         if let last = vector[id.origin], last.seq == id.seq { return last.chain }
         return try Data.fetchOne(
-            db,
-            sql: """
-                SELECT chain FROM log WHERE origin = ?1 AND seq = ?2
-                UNION ALL SELECT chain FROM snapshotHead WHERE origin = ?1 AND seq = ?2 LIMIT 1
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT chain FROM log WHERE origin = ?1 AND seq = ?2
+                    UNION ALL SELECT chain FROM snapshotHead WHERE origin = ?1 AND seq = ?2 LIMIT 1
+                    """
+            ),
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         ).flatMap { ChangeChain(bytes: [UInt8]($0)) }
     }

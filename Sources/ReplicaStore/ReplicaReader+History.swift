@@ -86,8 +86,9 @@ extension ReplicaReader {
         // Its row names the present number of a node. Head office knows all former ones, a branch its own.
         if try ownOrigins().contains(origin) { return try LocalNode.read(db)?.name }
         return try String.fetchOne(
-            db,
-            sql: "SELECT name FROM registeredLife JOIN registeredNode USING (node) WHERE registeredLife.origin = ?",
+            db.cachedStatement(
+                sql: "SELECT name FROM registeredLife JOIN registeredNode USING (node) WHERE registeredLife.origin = ?"
+            ),
             arguments: [origin.rawValue]
         )
     }
@@ -99,8 +100,7 @@ extension ReplicaReader {
         of table: TableDescription
     ) throws -> [Int: FieldValue]? {
         let body = try Row.fetchOne(
-            db,
-            sql: "SELECT position, body FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT position, body FROM log WHERE origin = ? AND seq = ?"),
             arguments: [Int64(id.origin.rawValue), Int64(clamping: id.seq)]
         )
         guard let body, let bytes = body[1] as Data? else { return nil }
@@ -161,8 +161,7 @@ extension ReplicaReader {
     /// The write of a stamp, without asking its body.
     private func place(of stamp: Stamp, value: FieldValue) throws -> FieldWrite {
         let row = try Row.fetchOne(
-            db,
-            sql: "SELECT seq, position FROM log WHERE origin = ? AND time = ?",
+            db.cachedStatement(sql: "SELECT seq, position FROM log WHERE origin = ? AND time = ?"),
             arguments: [Int64(stamp.origin.rawValue), Int64(bitPattern: stamp.time.packed)]
         )
         return FieldWrite(
@@ -261,8 +260,7 @@ private struct FieldSearch {
 
     private func writerHeader(_ db: Database, _ decompressor: ZstdDecompressor) throws -> ChangeSetHeader? {
         let row = try Row.fetchOne(
-            db,
-            sql: "SELECT position, body FROM log WHERE origin = ? AND time = ?",
+            db.cachedStatement(sql: "SELECT position, body FROM log WHERE origin = ? AND time = ?"),
             arguments: [Int64(stamp.origin.rawValue), Int64(bitPattern: stamp.time.packed)]
         )
         guard let row, let body = row[1] as Data? else { return nil }

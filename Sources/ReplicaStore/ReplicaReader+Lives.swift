@@ -6,8 +6,10 @@ extension ReplicaReader {
     /// The numbers under which this node writes and has written.
     package func ownOrigins() throws -> Set<Origin> {
         Set(
-            try UInt32.fetchAll(db, sql: "SELECT origin FROM localNode UNION SELECT origin FROM formerLife")
-                .compactMap(Origin.init(rawValue:))
+            try UInt32.fetchAll(
+                db.cachedStatement(sql: "SELECT origin FROM localNode UNION SELECT origin FROM formerLife")
+            )
+            .compactMap(Origin.init(rawValue:))
         )
     }
 

@@ -101,7 +101,7 @@ extension ReplicaWriter {
 
     private func hasErased() throws -> Bool {
         if let known = erasing.hasErased { return known }
-        let found = try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM erasure)") ?? false
+        let found = try Bool.fetchOne(db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM erasure)")) ?? false
         erasing.hasErased = found
         return found
     }
@@ -145,16 +145,15 @@ extension ReplicaWriter {
         searchedContent = nil
         try redactLog(without: rows, after: isOrdered ? 0 : erasing.logEnd)
         try note(.scrubDue, 1)
-        try db.execute(
+        try db.cachedStatement(
             sql: """
                 INSERT INTO erasure VALUES (?, ?, ?)
                 ON CONFLICT(position) DO UPDATE SET rows = rows + excluded.rows
-                """,
-            arguments: [
-                Int64(clamping: end.position), Int64(clamping: wallClock()),
-                rows.values.reduce(0) { $0 + $1.count },
-            ]
-        )
+                """
+        ).execute(arguments: [
+            Int64(clamping: end.position), Int64(clamping: wallClock()),
+            rows.values.reduce(0) { $0 + $1.count },
+        ])
     }
 
     /// What this node keeps of a row outside its table, graveyard and log.
@@ -176,7 +175,7 @@ extension ReplicaWriter {
     /// that it continues the node's history. It is redacted when head office has it.
     private func redactLog(without rows: [Int: Set<Int64>], after start: UInt64) throws {
         if isPlanted(.erasureLeavesLog) { return }
-        let acceptedSeq = try Int64.fetchOne(db, sql: "SELECT acceptedSeq FROM localContact") ?? 0
+        let acceptedSeq = try Int64.fetchOne(db.cachedStatement(sql: "SELECT acceptedSeq FROM localContact")) ?? 0
         let decompressor = ZstdDecompressor()
         var found: [UInt64] = []
         let cursor = try Row.fetchCursor(
@@ -197,8 +196,7 @@ extension ReplicaWriter {
         for position in found {
             try noteUnsigned(position: position)
             let own = try Bool.fetchOne(
-                db,
-                sql: "SELECT origin = ? AND seq > ? FROM log WHERE position = ?",
+                db.cachedStatement(sql: "SELECT origin = ? AND seq > ? FROM log WHERE position = ?"),
                 arguments: [node.origin.rawValue, acceptedSeq, Int64(clamping: position)]
             )
             if node.role == .branch, own == true { continue }
@@ -209,8 +207,7 @@ extension ReplicaWriter {
     /// Takes the writes of rows that are erased by now out of one body of the log.
     func redactLogRow(at position: UInt64, _ decompressor: ZstdDecompressor) throws {
         let row = try Row.fetchOne(
-            db,
-            sql: "SELECT origin, seq, chain, body FROM log WHERE position = ?",
+            db.cachedStatement(sql: "SELECT origin, seq, chain, body FROM log WHERE position = ?"),
             arguments: [Int64(clamping: position)]
         )
         guard let row, let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))

@@ -21,8 +21,9 @@ struct WaitingChange {
     static func first(_ count: Int, _ db: Database) throws -> [WaitingChange] {
         let decompressor = ZstdDecompressor()
         return try Row.fetchAll(
-            db,
-            sql: "SELECT number, origin, seq, time, chain, body FROM waitingChange ORDER BY number LIMIT ?",
+            db.cachedStatement(
+                sql: "SELECT number, origin, seq, time, chain, body FROM waitingChange ORDER BY number LIMIT ?"
+            ),
             arguments: [count]
         ).map { row in
             let body: Data = row[5]
@@ -115,11 +116,12 @@ private struct ParkedWrite: Hashable {
 
     static func all(_ db: Database) throws -> Set<ParkedWrite> {
         let rows = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT origin, seq, tableNumber, id FROM parkedRow
-                UNION ALL SELECT origin, seq, tableNumber, id FROM droppedRow
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT origin, seq, tableNumber, id FROM parkedRow
+                    UNION ALL SELECT origin, seq, tableNumber, id FROM droppedRow
+                    """
+            )
         )
         return Set(rows.compactMap { row in Origin(rawValue: row[0]).map { ParkedWrite($0, row[1], row[2], row[3]) } })
     }
@@ -141,15 +143,13 @@ extension ReplicaWriter {
         let last = fork == 0 ? nil : try storedChain(of: ChangeSetID(origin: old, seq: fork))
         try logWasCut(old, at: last.map { (fork, $0) })
         try rebuild(touched)
-        try db.execute(
-            sql: "UPDATE searchState SET position = min(position, ?), customer = 0",
+        try db.cachedStatement(sql: "UPDATE searchState SET position = min(position, ?), customer = 0").execute(
             arguments: [Int64(clamping: end.position)]
         )
-        try db.execute(
-            sql: "DELETE FROM firstIdentity WHERE issuedOrigin = ? AND issuedSeq > ?",
+        try db.cachedStatement(sql: "DELETE FROM firstIdentity WHERE issuedOrigin = ? AND issuedSeq > ?").execute(
             arguments: [old.rawValue, Int64(clamping: fork)]
         )
-        try db.execute(sql: "UPDATE localContact SET acceptedSeq = 0")
+        try db.cachedStatement(sql: "UPDATE localContact SET acceptedSeq = 0").execute()
         try settleTimes()
         try switchOrigin(to: origin, after: fork, reason: search.reason)
         try calmClock(hubMilliseconds: hubMilliseconds)
@@ -159,10 +159,9 @@ extension ReplicaWriter {
 
     /// From here on this node writes under another number.
     private func switchOrigin(to origin: Origin, after fork: UInt64, reason: String) throws {
-        try db.execute(
-            sql: "INSERT OR REPLACE INTO formerLife VALUES (?, ?, ?, ?)",
-            arguments: [node.origin.rawValue, Int64(clamping: fork), Int64(clamping: wallClock()), reason]
-        )
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO formerLife VALUES (?, ?, ?, ?)").execute(arguments: [
+            node.origin.rawValue, Int64(clamping: fork), Int64(clamping: wallClock()), reason,
+        ])
         try note(.mustRenew, nil)
         try note(.rowCounterFloor, nil)
         try note(.rowCounterReserved, nil)
@@ -248,15 +247,16 @@ extension ReplicaWriter {
             }
         }
         if !isPlanted(.tailDropped) {
-            try db.execute(
+            try db.cachedStatement(
                 sql: """
                     INSERT INTO waitingChange(origin, seq, time, rows, chain, body)
                     SELECT origin, seq, time, rows, chain, body FROM log WHERE origin = ? AND seq > ? ORDER BY seq
-                    """,
+                    """
+            ).execute(
                 arguments: arguments
             )
         }
-        try db.execute(sql: "DELETE FROM log WHERE origin = ? AND seq > ?", arguments: arguments)
+        try db.cachedStatement(sql: "DELETE FROM log WHERE origin = ? AND seq > ?").execute(arguments: arguments)
         if let first { try recountLog(from: first) }
         // Their numbers will be others again.
         for (table, ids) in touched.born {
@@ -279,8 +279,7 @@ extension ReplicaWriter {
         var moved: [(position: Int64, time: HybridTimestamp)] = []
         for (seq, time) in times.sorted(by: { $0.key < $1.key }) {
             let row = try Row.fetchOne(
-                db,
-                sql: "SELECT position, body, time FROM log WHERE origin = ? AND seq = ?",
+                db.cachedStatement(sql: "SELECT position, body, time FROM log WHERE origin = ? AND seq = ?"),
                 arguments: [origin.rawValue, Int64(clamping: seq)]
             )
             guard let row else { continue }
@@ -294,13 +293,14 @@ extension ReplicaWriter {
                 }
             }
             // Out of the way of the others, because times are unique.
-            try db.execute(sql: "UPDATE log SET time = -position WHERE position = ?", arguments: [position])
+            try db.cachedStatement(sql: "UPDATE log SET time = -position WHERE position = ?").execute(arguments: [
+                position
+            ])
         }
         for (position, time) in moved {
-            try db.execute(
-                sql: "UPDATE log SET time = ? WHERE position = ?",
-                arguments: [Int64(bitPattern: time.packed), position]
-            )
+            try db.cachedStatement(sql: "UPDATE log SET time = ? WHERE position = ?").execute(arguments: [
+                Int64(bitPattern: time.packed), position,
+            ])
         }
         return first
     }
@@ -308,8 +308,9 @@ extension ReplicaWriter {
     /// Computes what the log's later rows say of those before them again.
     private func rechain(after position: Int64) throws {
         let before = try Row.fetchOne(
-            db,
-            sql: "SELECT digest, timeMax FROM log WHERE position <= ? ORDER BY position DESC LIMIT 1",
+            db.cachedStatement(
+                sql: "SELECT digest, timeMax FROM log WHERE position <= ? ORDER BY position DESC LIMIT 1"
+            ),
             arguments: [position]
         )
         var digest = before.map { UInt64(bitPattern: $0[0] as Int64) } ?? LogPrefix.empty.digest
@@ -318,10 +319,11 @@ extension ReplicaWriter {
         let update = try db.cachedStatement(sql: "UPDATE log SET digest = ?, timeMax = ? WHERE position = ?")
         while true {
             let rows = try Row.fetchAll(
-                db,
-                sql: """
-                    SELECT position, origin, seq, time, chain FROM log WHERE position > ? ORDER BY position LIMIT 1000
-                    """,
+                db.cachedStatement(
+                    sql: """
+                        SELECT position, origin, seq, time, chain FROM log WHERE position > ? ORDER BY position LIMIT 1000
+                        """
+                ),
                 arguments: [reached]
             )
             if rows.isEmpty { return }
@@ -339,8 +341,7 @@ extension ReplicaWriter {
 
     private func storedChain(of id: ChangeSetID) throws -> ChangeChain? {
         try Data.fetchOne(
-            db,
-            sql: "SELECT chain FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT chain FROM log WHERE origin = ? AND seq = ?"),
             arguments: [id.origin.rawValue, Int64(clamping: id.seq)]
         ).flatMap { ChangeChain(bytes: [UInt8]($0)) }
     }
@@ -435,8 +436,7 @@ extension ReplicaWriter {
     /// log alone.
     private func logIsComplete() throws -> Bool {
         let bodies = try Int64.fetchOne(
-            db,
-            sql: "SELECT count(*) FROM log WHERE hubPosition <= ? AND body IS NOT NULL",
+            db.cachedStatement(sql: "SELECT count(*) FROM log WHERE hubPosition <= ? AND body IS NOT NULL"),
             arguments: [Int64(clamping: cursor.position)]
         )
         return bodies == Int64(clamping: cursor.position)

@@ -154,11 +154,12 @@ extension ReplicaWriter {
     func retryParked(_ wanted: Set<RowKey>? = nil) throws -> [RowKey] {
         guard !parked.isEmpty else { return [] }
         let waiting = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT parkedRow.number, parkedRow.origin, parkedRow.seq, parkedRow.tableNumber, parkedRow.id
-                FROM parkedRow JOIN log USING (origin, seq) ORDER BY log.position, tableNumber, id
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT parkedRow.number, parkedRow.origin, parkedRow.seq, parkedRow.tableNumber, parkedRow.id
+                    FROM parkedRow JOIN log USING (origin, seq) ORDER BY log.position, tableNumber, id
+                    """
+            )
         ).compactMap(ParkedChange.init).filter { wanted?.contains($0.row) ?? true }
         var applied: [RowKey] = []
         var blocked: Set<RowKey> = []
@@ -218,23 +219,21 @@ extension ReplicaWriter {
     /// Lets go of everything that waits of an erased row. Part of a transaction.
     func forgetParked(_ row: RowKey) throws {
         guard parked.contains(row) else { return }
-        try db.execute(
-            sql: "DELETE FROM parkedRow WHERE tableNumber = ? AND id = ?",
-            arguments: [row.table, row.id]
-        )
+        try db.cachedStatement(sql: "DELETE FROM parkedRow WHERE tableNumber = ? AND id = ?").execute(arguments: [
+            row.table, row.id,
+        ])
         while parked.contains(row) { parked.remove(row) }
     }
 
     private func keep(_ change: ParkedChange, _ reason: ParkingReason, _ blocked: inout Set<RowKey>) throws {
         blocked.insert(change.row)
-        try db.execute(
-            sql: "UPDATE parkedRow SET reason = ?, sentence = ?, attempts = attempts + 1 WHERE number = ?",
-            arguments: [reason.code.rawValue, reason.sentence, change.number]
-        )
+        try db.cachedStatement(
+            sql: "UPDATE parkedRow SET reason = ?, sentence = ?, attempts = attempts + 1 WHERE number = ?"
+        ).execute(arguments: [reason.code.rawValue, reason.sentence, change.number])
     }
 
     private func forget(_ change: ParkedChange) throws {
-        try db.execute(sql: "DELETE FROM parkedRow WHERE number = ?", arguments: [change.number])
+        try db.cachedStatement(sql: "DELETE FROM parkedRow WHERE number = ?").execute(arguments: [change.number])
         parked.remove(change.row)
     }
 
@@ -243,18 +242,18 @@ extension ReplicaWriter {
     /// - Returns: Whether there was one.
     func dropParked(_ number: Int64) throws -> Bool {
         let row = try Row.fetchOne(
-            db,
-            sql: "SELECT number, origin, seq, tableNumber, id, reason FROM parkedRow WHERE number = ?",
+            db.cachedStatement(
+                sql: "SELECT number, origin, seq, tableNumber, id, reason FROM parkedRow WHERE number = ?"
+            ),
             arguments: [number]
         )
         guard let row, let change = ParkedChange(row) else { return false }
-        try db.execute(
+        try db.cachedStatement(
             sql: """
                 INSERT INTO droppedRow(origin, seq, tableNumber, id, reason, droppedAt)
                 VALUES (?, ?, ?, ?, ?, ?)
-                """,
-            arguments: [row[1], row[2], row[3], row[4], row[5], Int64(clamping: wallClock())]
-        )
+                """
+        ).execute(arguments: [row[1], row[2], row[3], row[4], row[5], Int64(clamping: wallClock())])
         try forget(change)
         return true
     }

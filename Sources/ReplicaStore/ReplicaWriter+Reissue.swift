@@ -28,10 +28,12 @@ extension ReplicaWriter {
             } else {
                 try issue(change, &present, arena, hubMilliseconds: hubMilliseconds)
             }
-            try db.execute(sql: "DELETE FROM waitingChange WHERE number = ?", arguments: [change.number])
+            try db.cachedStatement(sql: "DELETE FROM waitingChange WHERE number = ?").execute(arguments: [change.number]
+            )
         }
-        let isDone = try Bool.fetchOne(db, sql: "SELECT NOT EXISTS (SELECT 1 FROM waitingChange)") ?? false
-        if isDone { try db.execute(sql: "DELETE FROM waitingIdentifier") }
+        let isDone =
+            try Bool.fetchOne(db.cachedStatement(sql: "SELECT NOT EXISTS (SELECT 1 FROM waitingChange)")) ?? false
+        if isDone { try db.cachedStatement(sql: "DELETE FROM waitingIdentifier").execute() }
     }
 
     /// Head office has the change set from another copy: what follows here is about the rows as that copy has
@@ -145,8 +147,7 @@ extension ReplicaWriter {
     /// cover it by now, but not where that life stood.
     private func lifeBefore(_ id: ChangeSetID) throws -> [ChangeSetID] {
         let accepted = try Int64.fetchOne(
-            db,
-            sql: "SELECT seq FROM formerLife WHERE origin = ?",
+            db.cachedStatement(sql: "SELECT seq FROM formerLife WHERE origin = ?"),
             arguments: [id.origin.rawValue]
         )
         let seq = min(UInt64(clamping: accepted ?? 0), id.seq - 1)
@@ -164,7 +165,9 @@ private struct PresentIdentifiers {
     private var presentByFormer: [RowKey: RowID] = [:]
 
     init(_ db: Database) throws {
-        for row in try Row.fetchAll(db, sql: "SELECT tableNumber, former, present FROM waitingIdentifier") {
+        for row in try Row.fetchAll(
+            db.cachedStatement(sql: "SELECT tableNumber, former, present FROM waitingIdentifier")
+        ) {
             guard let former = RowID(rawValue: row[1]), let present = RowID(rawValue: row[2]) else { continue }
             presentByFormer[RowKey(table: row[0], id: former.rawValue)] = present
         }

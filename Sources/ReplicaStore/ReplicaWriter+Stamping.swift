@@ -75,7 +75,7 @@ extension ReplicaWriter {
     /// something that has not come through the log is about to be merged.
     func settleTimes() throws {
         if isPlanted(.correctedAfterLeavingHome) { return }
-        try db.execute(sql: "DELETE FROM stamping")
+        try db.cachedStatement(sql: "DELETE FROM stamping").execute()
     }
 
     // MARK: Correcting
@@ -97,7 +97,8 @@ extension ReplicaWriter {
             hubTime?.boot == now.boot
             && correction.confirms(hubMillisecondsAtBoot: hubTime?.millisecondsAtBoot ?? 0)
         let hasUnsettled =
-            try isForeignWritePending() || Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM stamping)") == true
+            try isForeignWritePending()
+            || Bool.fetchOne(db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM stamping)")) == true
         if hasUnsettled || isTrusted && !isConfirmed {
             func settle(correcting: Bool) throws {
                 try transaction {
@@ -140,10 +141,9 @@ extension ReplicaWriter {
         for (set, time) in zip(run, times) { corrected[set.time] = time }
         try restampRows(of: run.map(\.position), corrected)
         // Times are unique in the log, and an old one may be another's new one: out of the way first.
-        try db.execute(
-            sql: "UPDATE log SET time = -position WHERE position >= ?",
-            arguments: [first.position]
-        )
+        try db.cachedStatement(sql: "UPDATE log SET time = -position WHERE position >= ?").execute(arguments: [
+            first.position
+        ])
         let update = try RawStatement("UPDATE log SET time = ?1, timeMax = ?1 WHERE position = ?2", in: db)
         for (set, time) in zip(run, times) {
             update.bind(1, time.packed)

@@ -32,11 +32,12 @@ extension ReplicaWriter {
 
     private func applyUnknownParts() throws {
         let parts = try Row.fetchAll(
-            db,
-            sql: """
-                SELECT origin, seq, tableNumber, columnsKnown FROM unknownPart JOIN log USING (origin, seq)
-                ORDER BY log.position, tableNumber
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT origin, seq, tableNumber, columnsKnown FROM unknownPart JOIN log USING (origin, seq)
+                    ORDER BY log.position, tableNumber
+                    """
+            )
         )
         var last: (id: ChangeSetID, logged: LoggedChangeSet)?
         for part in parts {
@@ -54,12 +55,11 @@ extension ReplicaWriter {
             }
             try apply(block, of: table, columnsKnown: known, last.logged)
             if block.writes(columnsFrom: table.columns.count) {
-                try db.execute(
+                try db.cachedStatement(
                     sql: """
                         UPDATE unknownPart SET columnsKnown = ? WHERE origin = ? AND seq = ? AND tableNumber = ?
-                        """,
-                    arguments: [table.columns.count, part[0], part[1], part[2]]
-                )
+                        """
+                ).execute(arguments: [table.columns.count, part[0], part[1], part[2]])
             } else {
                 try forget(part)
             }
@@ -67,8 +67,7 @@ extension ReplicaWriter {
     }
 
     private func forget(_ part: Row) throws {
-        try db.execute(
-            sql: "DELETE FROM unknownPart WHERE origin = ? AND seq = ? AND tableNumber = ?",
+        try db.cachedStatement(sql: "DELETE FROM unknownPart WHERE origin = ? AND seq = ? AND tableNumber = ?").execute(
             arguments: [part[0], part[1], part[2]]
         )
     }
@@ -112,8 +111,7 @@ extension ReplicaWriter {
 
     private func loggedPosition(of id: ChangeSetID) throws -> UInt64? {
         try Int64.fetchOne(
-            db,
-            sql: "SELECT position FROM log WHERE origin = ? AND seq = ?",
+            db.cachedStatement(sql: "SELECT position FROM log WHERE origin = ? AND seq = ?"),
             arguments: [id.origin.rawValue, Int64(clamping: id.seq)]
         ).map { UInt64(clamping: $0) }
     }
@@ -121,10 +119,11 @@ extension ReplicaWriter {
     private func isParked(_ row: RowKey, in set: ChangeSetID) throws -> Bool {
         guard !parked.isEmpty, parked.contains(row) else { return false }
         return try Bool.fetchOne(
-            db,
-            sql: """
-                SELECT EXISTS (SELECT 1 FROM parkedRow WHERE origin = ? AND seq = ? AND tableNumber = ? AND id = ?)
-                """,
+            db.cachedStatement(
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM parkedRow WHERE origin = ? AND seq = ? AND tableNumber = ? AND id = ?)
+                    """
+            ),
             arguments: [set.origin.rawValue, Int64(clamping: set.seq), row.table, row.id]
         ) ?? false
     }

@@ -112,7 +112,9 @@ final class ReplicaWriter {
         damagedBuckets = nil
         loggedValues = LoggedValues(db)
         if let stored = try LocalNode.read(db) { node = stored }
-        let state = try Row.fetchOne(db, sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
+        let state = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
+        )
         guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
         let time = HybridTimestamp(packed: UInt64(bitPattern: state[0] as Int64)) ?? .zero
         clock = HybridLogicalClock(latest: time)
@@ -127,7 +129,7 @@ final class ReplicaWriter {
             timeMax = max(timeMax, time)
         }
         vector = [:]
-        for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
+        for row in try Row.fetchAll(db.cachedStatement(sql: "SELECT origin, seq, chain FROM versionVector")) {
             guard let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))
             else { throw StoreFailure.database("The version vector is damaged; restore a backup.") }
             vector[origin] = (UInt64(bitPattern: row[1] as Int64), chain)
@@ -139,8 +141,7 @@ final class ReplicaWriter {
     private func readEnd() throws {
         (end, timeMax) = (.empty, .zero)
         let last = try Row.fetchOne(
-            db,
-            sql: "SELECT position, digest, timeMax FROM log ORDER BY position DESC LIMIT 1"
+            db.cachedStatement(sql: "SELECT position, digest, timeMax FROM log ORDER BY position DESC LIMIT 1")
         )
         if let last {
             end = LogPrefix(stored: last[0], last[1])
@@ -169,7 +170,7 @@ final class ReplicaWriter {
     private func attempt<Result>(_ body: () throws -> Result) throws -> Result {
         do {
             try comeBackToFile()
-            try db.execute(sql: "BEGIN IMMEDIATE")
+            try db.cachedStatement(sql: "BEGIN IMMEDIATE").execute()
             do {
                 erasing.logEnd = end.position
                 try sealForeignWrites()
@@ -180,18 +181,20 @@ final class ReplicaWriter {
                 try digests.flush()
                 if fence.mustCount { try note(.openings, fence.count()) }
                 if !isPlanted(.cursorInSecondTransaction) { try saveClockAndCursor() }
+                Failpoint.beforeCommit.pass()
                 do {
-                    try db.execute(sql: "COMMIT")
+                    try db.cachedStatement(sql: "COMMIT").execute()
                 } catch {
                     guard isPlanted(.failedCommitIgnored) else { throw error }
-                    if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+                    if db.isInsideTransaction { try? db.cachedStatement(sql: "ROLLBACK").execute() }
                 }
                 if isPlanted(.cursorInSecondTransaction) { try saveClockAndCursor() }
+                Failpoint.afterCommit.pass()
                 try? fence.wasCommitted()
                 return result
             } catch {
                 // SQLite has rolled back by itself after some errors.
-                if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") }
+                if db.isInsideTransaction { try? db.cachedStatement(sql: "ROLLBACK").execute() }
                 merges = [:]
                 isAheadOfFile = !isPlanted(.memoryKeptAfterRollback)
                 // A disk that fails may not be read either: whoever comes next tries again.
@@ -367,7 +370,7 @@ final class ReplicaWriter {
     func logWasCut(_ origin: Origin, at last: (seq: UInt64, chain: ChangeChain)?) throws {
         try readEnd()
         vector[origin] = last
-        try db.execute(sql: "DELETE FROM versionVector WHERE origin = ?", arguments: [origin.rawValue])
+        try db.cachedStatement(sql: "DELETE FROM versionVector WHERE origin = ?").execute(arguments: [origin.rawValue])
         if let last {
             saveVector.bind(1, Int64(origin.rawValue))
             saveVector.bind(2, last.seq)
@@ -436,19 +439,20 @@ final class ReplicaWriter {
     /// Counts the rows of the log: from the last mark on, so that it does not take longer as the log grows.
     private func countLogRows() throws {
         let rows = try Int64.fetchOne(
-            db,
-            sql: """
-                SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
-                    + coalesce((SELECT sum(rows) FROM log
-                        WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT coalesce((SELECT rows FROM logMark ORDER BY position DESC LIMIT 1), 0)
+                        + coalesce((SELECT sum(rows) FROM log
+                            WHERE position > coalesce((SELECT max(position) FROM logMark), 0)), 0)
+                    """
+            )
         )
         logRows = UInt64(clamping: rows ?? 0)
     }
 
     /// Change sets were taken out of the log: what was counted from there on is counted again.
     func recountLog(from position: Int64) throws {
-        try db.execute(sql: "DELETE FROM logMark WHERE position >= ?", arguments: [position])
+        try db.cachedStatement(sql: "DELETE FROM logMark WHERE position >= ?").execute(arguments: [position])
         try countLogRows()
     }
 

@@ -16,8 +16,7 @@ struct RowStateSource {
         self.table = table
         self.db = db
         pending = try Int64.fetchSet(
-            db,
-            sql: "SELECT id FROM pending WHERE tableNumber = ?",
+            db.cachedStatement(sql: "SELECT id FROM pending WHERE tableNumber = ?"),
             arguments: [table.number]
         )
     }

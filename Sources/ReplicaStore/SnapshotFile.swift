@@ -190,6 +190,7 @@ private final class SnapshotFileWriter {
     func finish() throws -> Int {
         let digest = [UInt8](hash.finalize())
         try write(.end, digest)
+        Failpoint.snapshotFileDrafted.pass()
         guard fsync(descriptor) == 0, rename(draft, path) == 0 else { throw Self.failure(path) }
         return bytes
     }

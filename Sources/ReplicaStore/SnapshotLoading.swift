@@ -46,8 +46,7 @@ struct SnapshotLoad {
     }
 
     func save(_ db: Database) throws {
-        try db.execute(
-            sql: "INSERT OR REPLACE INTO snapshotLoad VALUES (1, ?, ?, ?, ?, ?, ?)",
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO snapshotLoad VALUES (1, ?, ?, ?, ?, ?, ?)").execute(
             arguments: [Data(head.encoded()), isFresh, isPlain, table, afterID, rows]
         )
     }
@@ -213,13 +212,12 @@ extension Replica {
     private func finish(_ head: SnapshotHead, isFresh: Bool, _ writer: ReplicaWriter) throws -> SnapshotLoad? {
         try checkHistory(head, writer)
         if isFresh { try writer.putIndexesBack() }
-        if isPlanted(.snapshotReplacesLog) { try writer.db.execute(sql: "DELETE FROM log") }
+        if isPlanted(.snapshotReplacesLog) { try writer.db.cachedStatement(sql: "DELETE FROM log").execute() }
         for origin in head.progress {
             try writer.adopt(origin.id, chain: origin.chain)
             guard origin.id.origin != writer.node.origin else { continue }
             // The vector may know more than this, of a log that was lost; what follows the snapshot comes again.
-            try writer.db.execute(
-                sql: "INSERT OR REPLACE INTO snapshotHead VALUES (?, ?, ?)",
+            try writer.db.cachedStatement(sql: "INSERT OR REPLACE INTO snapshotHead VALUES (?, ?, ?)").execute(
                 arguments: [
                     origin.id.origin.rawValue, Int64(clamping: origin.id.seq), Data(origin.chain.bytes),
                 ]
@@ -232,7 +230,7 @@ extension Replica {
         try writer.note(.snapshotOwnSeq, own.map { Int64(clamping: $0) })
         try writer.note(.snapshotSchema, head.schemaVersion > schema.version ? Int64(head.schemaVersion) : nil)
         try writer.note(.searchedCustomer, 0)
-        try writer.db.execute(sql: "DELETE FROM snapshotLoad")
+        try writer.db.cachedStatement(sql: "DELETE FROM snapshotLoad").execute()
         return nil
     }
 
@@ -284,31 +282,32 @@ extension ReplicaWriter {
     fileprivate func setIndexesAside() throws {
         for table in schema.tables {
             let indexes = try Row.fetchAll(
-                db,
-                sql: "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL",
+                db.cachedStatement(
+                    sql: "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+                ),
                 arguments: [table.name]
             )
             for row in indexes {
                 let name: String = row[0]
-                try db.execute(
-                    sql: "INSERT OR IGNORE INTO snapshotIndex VALUES (?, ?)",
-                    arguments: [name, row[1] as String]
-                )
+                try db.cachedStatement(sql: "INSERT OR IGNORE INTO snapshotIndex VALUES (?, ?)").execute(arguments: [
+                    name, row[1] as String,
+                ])
                 try db.execute(sql: "DROP INDEX \(name.quotedName)")
             }
         }
     }
 
     fileprivate func putIndexesBack() throws {
-        for row in try Row.fetchAll(db, sql: "SELECT name, definition FROM snapshotIndex") {
+        for row in try Row.fetchAll(db.cachedStatement(sql: "SELECT name, definition FROM snapshotIndex")) {
             let name: String = row[0]
             let isThere = try Bool.fetchOne(
-                db,
-                sql: "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?)",
+                db.cachedStatement(
+                    sql: "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?)"
+                ),
                 arguments: [name]
             )
             if isThere != true { try db.execute(sql: row[1] as String) }
         }
-        try db.execute(sql: "DELETE FROM snapshotIndex")
+        try db.cachedStatement(sql: "DELETE FROM snapshotIndex").execute()
     }
 }

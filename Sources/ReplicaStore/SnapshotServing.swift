@@ -145,8 +145,7 @@ extension ReplicaWriter {
     func snapshotStart(for node: UniqueID?) throws -> LogPrefix? {
         let acknowledged = try node.flatMap { node in
             try Int64.fetchOne(
-                db,
-                sql: "SELECT acknowledgedPosition FROM registeredNode WHERE node = ?",
+                db.cachedStatement(sql: "SELECT acknowledgedPosition FROM registeredNode WHERE node = ?"),
                 arguments: [Data(node.bytes)]
             )
         }
@@ -206,14 +205,14 @@ extension ReplicaWriter {
     /// Rows of the log after a position, to a few change sets.
     func logRows(after position: UInt64) throws -> UInt64 {
         let mark = try Row.fetchOne(
-            db,
-            sql: "SELECT position, rows FROM logMark WHERE position <= ? ORDER BY position DESC LIMIT 1",
+            db.cachedStatement(
+                sql: "SELECT position, rows FROM logMark WHERE position <= ? ORDER BY position DESC LIMIT 1"
+            ),
             arguments: [Int64(clamping: position)]
         )
         let (marked, before) = mark.map { ($0[0] as Int64, $0[1] as Int64) } ?? (0, 0)
         let between = try Int64.fetchOne(
-            db,
-            sql: "SELECT sum(rows) FROM log WHERE position > ? AND position <= ?",
+            db.cachedStatement(sql: "SELECT sum(rows) FROM log WHERE position > ? AND position <= ?"),
             arguments: [marked, Int64(clamping: position)]
         )
         return logRows - min(logRows, UInt64(clamping: before) + UInt64(clamping: between ?? 0))

@@ -79,6 +79,7 @@ struct Spool: Sendable {
             }
             rest = rest.dropFirst(count)
         }
+        Failpoint.partSpooled.pass()
         let held = offset + part.count
         if held == body.byteCount, try !isRight(body) {
             throw StoreFailure.spool("its bytes are not the ones that were announced; it is sent again")

@@ -9,7 +9,7 @@ import SyncProtocol
 extension ReplicaWriter {
     /// The first change set of the log of which something could not be applied yet.
     func firstUnapplied() throws -> UInt64? {
-        try Int64.fetchOne(db, sql: "SELECT min(position) FROM log JOIN neededBody USING (origin, seq)")
+        try Int64.fetchOne(db.cachedStatement(sql: "SELECT min(position) FROM log JOIN neededBody USING (origin, seq)"))
             .map { UInt64(clamping: $0) }
     }
 
@@ -19,11 +19,12 @@ extension ReplicaWriter {
         if isPlanted(.parkedBodyTrimmed) { return [] }
         return Set(
             try Int64.fetchAll(
-                db,
-                sql: """
-                    SELECT position FROM log JOIN neededBody USING (origin, seq)
-                    UNION SELECT position FROM unsignedBody
-                    """
+                db.cachedStatement(
+                    sql: """
+                        SELECT position FROM log JOIN neededBody USING (origin, seq)
+                        UNION SELECT position FROM unsignedBody
+                        """
+                )
             ).map { UInt64(clamping: $0) }
         )
     }
@@ -56,8 +57,7 @@ extension Replica {
             let limit = try TrimLimit(writer, policy, now: now)
             guard limit.position > trimmed else { return try !Self.kept(writer).isEmpty }
             let next = try Row.fetchOne(
-                writer.db,
-                sql: "SELECT origin, seq, time, hubPosition FROM log WHERE position = ?",
+                writer.db.cachedStatement(sql: "SELECT origin, seq, time, hubPosition FROM log WHERE position = ?"),
                 arguments: [Int64(clamping: trimmed + 1)]
             )
             return try next.map { limit.allows($0) } ?? true || !Self.kept(writer).isEmpty
@@ -74,11 +74,12 @@ extension Replica {
             let kept = looksBack ? try Self.kept(writer).filter { !unfinished.contains($0) } : []
             guard limit.position > trimmed || !kept.isEmpty else { return true }
             let rows = try Row.fetchAll(
-                writer.db,
-                sql: """
-                    SELECT position, origin, seq, time, hubPosition FROM log WHERE position > ? AND position <= ?
-                    ORDER BY position LIMIT ?
-                    """,
+                writer.db.cachedStatement(
+                    sql: """
+                        SELECT position, origin, seq, time, hubPosition FROM log WHERE position > ? AND position <= ?
+                        ORDER BY position LIMIT ?
+                        """
+                ),
                 arguments: [Int64(clamping: trimmed), Int64(clamping: limit.position), Self.changeSetsPerPiece]
             ).prefix { limit.allows($0) }
             guard !rows.isEmpty || !kept.isEmpty else { return true }
@@ -87,8 +88,7 @@ extension Replica {
                 for row in rows {
                     last = UInt64(clamping: row[0] as Int64)
                     if unfinished.contains(last) {
-                        try writer.db.execute(
-                            sql: "INSERT OR IGNORE INTO untrimmedBody VALUES (?)",
+                        try writer.db.cachedStatement(sql: "INSERT OR IGNORE INTO untrimmedBody VALUES (?)").execute(
                             arguments: [row[0]]
                         )
                     } else {
@@ -97,8 +97,7 @@ extension Replica {
                 }
                 for position in kept {
                     try Self.letGo(Int64(clamping: position), writer)
-                    try writer.db.execute(
-                        sql: "DELETE FROM untrimmedBody WHERE position = ?",
+                    try writer.db.cachedStatement(sql: "DELETE FROM untrimmedBody WHERE position = ?").execute(
                         arguments: [Int64(clamping: position)]
                     )
                 }
@@ -110,8 +109,7 @@ extension Replica {
 
     private static func kept(_ writer: ReplicaWriter) throws -> [UInt64] {
         try Int64.fetchAll(
-            writer.db,
-            sql: "SELECT position FROM untrimmedBody ORDER BY position LIMIT ?",
+            writer.db.cachedStatement(sql: "SELECT position FROM untrimmedBody ORDER BY position LIMIT ?"),
             arguments: [changeSetsPerPiece]
         ).map { UInt64(clamping: $0) }
     }

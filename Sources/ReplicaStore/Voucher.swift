@@ -119,16 +119,14 @@ extension ReplicaWriter {
     /// At head office: a signed voucher for a node's number; nil for a node that is not known here.
     func voucher(for child: UniqueID, _ origin: Origin) throws -> [UInt8]? {
         let registered = try Row.fetchOne(
-            db,
-            sql: "SELECT name, keyHash, branchRow FROM registeredNode WHERE node = ?",
+            db.cachedStatement(sql: "SELECT name, keyHash, branchRow FROM registeredNode WHERE node = ?"),
             arguments: [Data(child.bytes)]
         )
         guard let registered, let organisation = node.organisation, let key = try OrganisationKey.read(db) else {
             return nil
         }
         let lives = try UInt32.fetchAll(
-            db,
-            sql: "SELECT origin FROM registeredLife WHERE node = ? AND origin <> ? ORDER BY origin",
+            db.cachedStatement(sql: "SELECT origin FROM registeredLife WHERE node = ? AND origin <> ? ORDER BY origin"),
             arguments: [Data(child.bytes), origin.rawValue]
         )
         return try Voucher(
@@ -144,18 +142,16 @@ extension ReplicaWriter {
 
     /// At a branch: keeps the voucher for its number.
     func keepVoucher(_ signed: [UInt8], for origin: Origin) throws {
-        try db.execute(
-            sql: "INSERT OR REPLACE INTO ownVoucher VALUES (1, ?, ?)",
-            arguments: [origin.rawValue, Data(signed)]
-        )
+        try db.cachedStatement(sql: "INSERT OR REPLACE INTO ownVoucher VALUES (1, ?, ?)").execute(arguments: [
+            origin.rawValue, Data(signed),
+        ])
     }
 
     /// At head office: takes a node in again that it has forgotten, if it shows a voucher of head office's own.
     func readmitIfForgotten(_ hello: Hello) throws {
         guard hello.extras.voucher != nil else { return }
         let isKnown = try Bool.fetchOne(
-            db,
-            sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ? AND node = ?)",
+            db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ? AND node = ?)"),
             arguments: [hello.origin.rawValue, Data(hello.node.bytes)]
         )
         if isKnown != true { try readmit(hello) }
@@ -170,75 +166,70 @@ extension ReplicaWriter {
         try transaction {
             try readmitFormerLives(voucher)
             let isGiven = try Bool.fetchOne(
-                db,
-                sql: """
-                    SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?1)
-                        OR EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?1)
-                    """,
+                db.cachedStatement(
+                    sql: """
+                        SELECT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?1)
+                            OR EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?1)
+                        """
+                ),
                 arguments: [voucher.origin.rawValue]
             )
             guard isGiven != true, voucher.origin != node.origin else { return }
             let known = try Data.fetchOne(
-                db,
-                sql: "SELECT keyHash FROM registeredNode WHERE node = ?",
+                db.cachedStatement(sql: "SELECT keyHash FROM registeredNode WHERE node = ?"),
                 arguments: [Data(voucher.node)]
             )
             if let known {
                 // Only its new number was given after the backup.
                 guard [UInt8](known) == voucher.keyHash else { return }
-                try db.execute(
-                    sql: "INSERT INTO registeredLife(origin, node, givenAt) VALUES (?, ?, ?)",
-                    arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
-                )
+                try db.cachedStatement(sql: "INSERT INTO registeredLife(origin, node, givenAt) VALUES (?, ?, ?)")
+                    .execute(arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())])
                 return
             }
             let isNameTaken = try Bool.fetchOne(
-                db,
-                sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)",
+                db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM registeredNode WHERE name = ?)"),
                 arguments: [voucher.name]
             )
-            try db.execute(
+            try db.cachedStatement(
                 sql: """
                     INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software)
                     VALUES (?, ?, ?, ?, ?, ?, ?)
-                    """,
-                arguments: [
-                    Data(voucher.node), isNameTaken == true ? "\(voucher.name)-\(voucher.origin)" : voucher.name,
-                    voucher.origin.rawValue, Data(voucher.keyHash), voucher.branchRow,
-                    Int64(clamping: wallClock()), String(hello.software.prefix(100)),
-                ]
-            )
-            try db.execute(
-                sql: "INSERT OR REPLACE INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?1, ?2, ?3, ?3)",
-                arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
-            )
+                    """
+            ).execute(arguments: [
+                Data(voucher.node), isNameTaken == true ? "\(voucher.name)-\(voucher.origin)" : voucher.name,
+                voucher.origin.rawValue, Data(voucher.keyHash), voucher.branchRow,
+                Int64(clamping: wallClock()), String(hello.software.prefix(100)),
+            ])
+            try db.cachedStatement(
+                sql: "INSERT OR REPLACE INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?1, ?2, ?3, ?3)"
+            ).execute(arguments: [voucher.origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())])
         }
     }
 
     /// Knows the former numbers of a node again that were given after the backup.
     private func readmitFormerLives(_ voucher: Voucher) throws {
         for origin in voucher.former {
-            try db.execute(
+            try db.cachedStatement(
                 sql: """
                     INSERT INTO registeredLife(origin, node, givenAt, beganAt) SELECT ?1, ?2, ?3, ?3
                     WHERE NOT EXISTS (SELECT 1 FROM registeredLife WHERE origin = ?1)
                         AND NOT EXISTS (SELECT 1 FROM registeredNode WHERE origin = ?1)
-                    """,
-                arguments: [origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())]
-            )
+                    """
+            ).execute(arguments: [origin.rawValue, Data(voucher.node), Int64(clamping: wallClock())])
         }
     }
 
     /// The greatest origin number that anything here speaks of: none up to it may be given to a new node.
     func greatestOrigin() throws -> Int64 {
         let known = try Int64.fetchOne(
-            db,
-            sql: """
-                SELECT max(coalesce((SELECT max(origin) FROM registeredNode), 0),
-                    coalesce((SELECT max(origin) FROM formerEntry), 0),
-                    coalesce((SELECT max(origin) FROM branch), 0),
-                    coalesce((SELECT max(origin) FROM branchGraveyard), 0))
-                """
+            db.cachedStatement(
+                sql: """
+                    SELECT max(coalesce((SELECT max(origin) FROM registeredNode), 0),
+                        coalesce((SELECT max(origin) FROM formerEntry), 0),
+                        coalesce((SELECT max(origin) FROM branch), 0),
+                        coalesce((SELECT max(origin) FROM branchGraveyard), 0))
+                    """
+            )
         )
         let written = vector.keys.map(\.rawValue).max() ?? 0
         return max(known ?? 0, Int64(written), Int64(node.origin.rawValue))
@@ -250,8 +241,7 @@ extension Replica {
     /// there is one.
     func addVoucher(to hello: inout Hello, _ writer: ReplicaWriter) throws {
         let statement = try Data.fetchOne(
-            writer.db,
-            sql: "SELECT statement FROM ownVoucher WHERE origin = ?",
+            writer.db.cachedStatement(sql: "SELECT statement FROM ownVoucher WHERE origin = ?"),
             arguments: [writer.node.origin.rawValue]
         )
         hello.extras.holdsVoucher = statement != nil
