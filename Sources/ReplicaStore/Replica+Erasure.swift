@@ -172,8 +172,10 @@ extension Replica {
 
     // MARK: The bytes
 
-    /// Makes what was erased leave the file: out of the search index, then free pages are overwritten, then the
+    /// Makes what was erased leave the file: out of the search index, then by writing the file anew, then the
     /// write-ahead log is emptied. Nothing to do when nothing was erased since the last time.
+    ///
+    /// Writers wait meanwhile, about as long as copying the file takes.
     ///
     /// - Returns: Whether it is done. False when somebody reads an older state; to be tried again later.
     @discardableResult
@@ -189,29 +191,13 @@ extension Replica {
                 }
             }
             Failpoint.erasedFromTables.pass()
-            // Pages that became free keep what they held, unless somebody overwrites them.
-            try db.execute(sql: "PRAGMA secure_delete = ON")
-            defer { try? db.execute(sql: "PRAGMA secure_delete = FAST") }
-            try writer.transaction { try Self.overwriteFreePages(db) }
+            // Free pages keep what they held, and pages in use keep, between their rows, copies of rows that have moved:
+            // SQLite overwrites what is deleted, not what it leaves behind when it shares rows out among pages.
+            try db.execute(sql: "VACUUM")
             guard Self.checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE) == SQLITE_OK else { return false }
             try writer.transaction { try writer.note(.scrubDue, nil) }
             return true
         }
-    }
-
-    /// Takes all free pages into use, which overwrites them, and lets them go again.
-    private static func overwriteFreePages(_ db: Database) throws {
-        let pages = try Int.fetchOne(db, sql: "PRAGMA freelist_count") ?? 0
-        let pageSize = try Int.fetchOne(db, sql: "PRAGMA page_size") ?? 4096
-        guard pages > 0 else { return }
-        try db.execute(sql: "CREATE TABLE overwritten(bytes BLOB)")
-        var left = pages * pageSize
-        while left > 0 {
-            let piece = min(left, 64 << 20)
-            try db.cachedStatement(sql: "INSERT INTO overwritten VALUES (zeroblob(?))").execute(arguments: [piece])
-            left -= piece
-        }
-        try db.execute(sql: "DROP TABLE overwritten")
     }
 }
 

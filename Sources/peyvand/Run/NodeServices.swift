@@ -52,8 +52,8 @@ final class UpkeepService: Service {
 
     /// Together with sealing and sending, well within the second that local commits may take.
     private static let interval = Duration.milliseconds(250)
-    /// Emptying the file of erased rows waits for readers, so it is not tried all the time.
-    private static let scrubInterval = Duration.seconds(5)
+    /// Emptying the file of erased rows writes it anew, once for all that were erased meanwhile.
+    private static let scrubInterval = Duration.seconds(60)
     private let scrubbing = Rhythm()
 
     func run() async throws {

@@ -141,6 +141,7 @@ extension World {
 
     /// Row by row, the columns that are not the same.
     private static func changes(from here: [String], to there: [String]) -> [String] {
+        guard here != there else { return [] }
         func byRow(_ lines: [String]) -> [Substring: [Substring]] {
             let rows = lines.map { $0.split(separator: "|", omittingEmptySubsequences: false) }
             return Dictionary(rows.map { ($0[0], Array($0.dropFirst())) }) { first, _ in first }
