@@ -134,6 +134,16 @@ extension Replica {
             guard let description = schema.table(named: table.name) else { continue }
             found += try read { try Self.unlikeLog(in: Set(table.differingBuckets), of: description, $0.db) }
         }
+        do {
+            try keep(tables, found)
+        } catch StoreFailure.diskFull {
+            // Whoever asks is told; `status` goes on saying what it knew.
+        }
+        return tables
+    }
+
+    /// Keeps what a look at every row has found, for `status`.
+    private func keep(_ tables: [TableVerification], _ found: [RowDifference]) throws {
         let now = Int64(clamping: wallClock())
         try withWriter { writer in
             try writer.transaction {
@@ -146,7 +156,6 @@ extension Replica {
                 for row in found.prefix(Self.namedRowsMax) { try writer.note(row, fromHub: false) }
             }
         }
-        return tables
     }
 
     /// The rows of some buckets whose fields are not what the change sets of the log have written.

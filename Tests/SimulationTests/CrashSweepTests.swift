@@ -1,3 +1,4 @@
+import CRM
 import GRDB
 import Testing
 
@@ -53,6 +54,16 @@ struct CrashSweepTests {
             if failures == 0 { break }
         }
         #expect(refused > 0)
+    }
+
+    @Test("`verify --deep` tells what it has found when the disk is too full to keep it")
+    func verifyOnFullDisk() throws {
+        let stage = try Stage()
+        try stage.makeBoth()
+        stage.branch.disk.fail(.writes, at: 1, with: .full, forEver: true)
+        let tables = try stage.branch.replica.verifyDeep { _, _ in }
+        #expect(stage.branch.disk.failures > 0)
+        #expect(tables.count == Schema.current.tables.count && tables.allSatisfy(\.isRight))
     }
 
     @Test("What was promised and never written is reported, with the place that shows it again")
