@@ -13,6 +13,8 @@ final class PeyvandProcess: Sendable {
         ProcessInfo.processInfo.environment["PEYVAND_BINARY"]
         ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path + "/peyvand"
 
+    private static let inheritedNames: Set = ["PATH", "ASAN_OPTIONS", "TSAN_OPTIONS"]
+
     /// Held while something is opened that must not be inherited, and while a process starts.
     private static let starting = Mutex(())
 
@@ -34,7 +36,7 @@ final class PeyvandProcess: Sendable {
     /// Starts the program, or another one.
     ///
     /// - Parameters:
-    ///   - environment: Beside a search path; nothing is inherited.
+    ///   - environment: Beside a search path, and what sanitizers are told; nothing else is inherited.
     ///   - feedsInput: Whether ``write(_:)`` will give it standard input; else that is empty.
     init(
         _ arguments: [String],
@@ -67,8 +69,9 @@ final class PeyvandProcess: Sendable {
         let flags = O_WRONLY | O_CREAT | O_TRUNC
         posix_spawn_file_actions_addopen(&actions, 1, home.path + "/out", flags, 0o600)
         posix_spawn_file_actions_addopen(&actions, 2, home.path + "/err", flags, 0o600)
-        let search = "PATH=" + (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin")
-        let variables = [search, "LANG=C"] + environment.sorted { $0.key < $1.key }.map { "\($0)=\($1)" }
+        let inherited = ProcessInfo.processInfo.environment.filter { Self.inheritedNames.contains($0.key) }
+        let all = ["PATH": "/usr/bin:/bin", "LANG": "C"].merging(inherited) { $1 }.merging(environment) { $1 }
+        let variables = all.sorted { $0.key < $1.key }.map { "\($0)=\($1)" }
         var words = ([program] + arguments).map { strdup($0) } + [nil]
         var settings = variables.map { strdup($0) } + [nil]
         defer { for text in words + settings { free(text) } }
