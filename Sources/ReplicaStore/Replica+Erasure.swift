@@ -184,6 +184,8 @@ extension Replica {
         spool.removeAll()
         return try withWriter { writer in
             let db = writer.db
+            // While somebody reads an older state the write-ahead log would grow by the whole file with each try.
+            guard Self.checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE) == SQLITE_OK else { return false }
             try writer.transaction {
                 // What was deleted from the index stays in it until its parts are merged.
                 for index in ["customerSearch", "customerSearchJoined"] where !isPlanted(.erasureLeavesIndex) {
