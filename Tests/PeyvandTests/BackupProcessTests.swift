@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("Backups with the real program", .serialized, .timeLimit(.minutes(10)))
+@Suite("Backups with the real program", .serialized, .timeLimit(.minutes(15)))
 struct BackupProcessTests {
     /// Turns a bit wherever a text stands in a file.
     private func turnBit(of text: String, in path: String) throws {

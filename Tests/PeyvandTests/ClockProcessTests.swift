@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("The real program with a clock that is wrong", .serialized, .timeLimit(.minutes(10)))
+@Suite("The real program with a clock that is wrong", .serialized, .timeLimit(.minutes(15)))
 struct ClockProcessTests {
     @Test("A branch whose clock is decades ahead was told that its lease had ended, right after it had synchronised")
     func decadesAhead() async throws {

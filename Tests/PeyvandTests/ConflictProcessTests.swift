@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("Deciding about losing values with the real program", .serialized, .timeLimit(.minutes(10)))
+@Suite("Deciding about losing values with the real program", .serialized, .timeLimit(.minutes(15)))
 struct ConflictProcessTests {
     @Test("The branch that lost sees it first, decides, and everybody hears of it")
     func inbox() async throws {

@@ -3,7 +3,7 @@ import ReplicaStore
 import TestKit
 import Testing
 
-@Suite("Commands that end in the middle", .timeLimit(.minutes(10)))
+@Suite("Commands that end in the middle", .timeLimit(.minutes(15)))
 struct FailpointTests {
     @Test(
         "A command that ended half way and was given again leaves what it would have left, and nothing told is lost",

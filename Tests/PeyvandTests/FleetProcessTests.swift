@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("What head office sees of its branches, with the real program", .serialized, .timeLimit(.minutes(10)))
+@Suite("What head office sees of its branches, with the real program", .serialized, .timeLimit(.minutes(15)))
 struct FleetProcessTests {
     /// One node of `fleet --json`, with the codes of its reasons.
     private func node(_ name: String, in fleet: Outcome) throws -> (state: String, reasons: Set<String>) {
@@ -136,7 +136,7 @@ struct FleetProcessTests {
     }
 }
 
-@Suite("Stopped in the middle", .serialized, .timeLimit(.minutes(10)))
+@Suite("Stopped in the middle", .serialized, .timeLimit(.minutes(15)))
 struct StoppedProcessTests {
     /// Sends a signal to a command when so many bytes have passed, and holds the line until it has ended.
     private func stop(_ line: BadLine, afterBytes count: Int, with signal: Int32, _ words: [String]) async throws

@@ -29,7 +29,7 @@ private func customers(_ count: Int, _ name: String) -> String {
 
 // MARK: - Receipts, and what a command says when it is stopped
 
-@Suite("Receipts and signals of the program", .timeLimit(.minutes(5)))
+@Suite("Receipts and signals of the program", .timeLimit(.minutes(15)))
 struct ReceiptProcessTests {
     @Test("A machine may be replaced once head office has signed for everything, and not before")
     func receipt() async throws {
@@ -74,7 +74,7 @@ struct ReceiptProcessTests {
 
 // MARK: - A day
 
-@Suite("A day with the program", .serialized, .timeLimit(.minutes(5)))
+@Suite("A day with the program", .serialized, .timeLimit(.minutes(15)))
 struct DayTests {
     @Test("From the first command to the customer's page at head office, a day goes as the manual says")
     func day() async throws {
@@ -504,7 +504,7 @@ struct KilledProcessTests {
 
 // MARK: - Bad lines
 
-@Suite("A bad line", .serialized, .timeLimit(.minutes(10)))
+@Suite("A bad line", .serialized, .timeLimit(.minutes(15)))
 struct BadLineTests {
     @Test("However often and wherever the line is cut, the work arrives in the end, once")
     func cuts() async throws {
@@ -597,7 +597,7 @@ struct BadLineTests {
 
 // MARK: - Other programs
 
-@Suite("Other programs write", .serialized, .timeLimit(.minutes(5)))
+@Suite("Other programs write", .serialized, .timeLimit(.minutes(15)))
 struct OtherProgramTests {
     private func sqlite(_ directory: String, _ sql: String) async throws -> Outcome {
         try await run("sqlite3", ["-cmd", ".timeout 10000", directory + "/replica.db", sql])
@@ -735,7 +735,7 @@ struct OtherProgramTests {
 
 // MARK: - Bad input
 
-@Suite("Bad input", .serialized, .timeLimit(.minutes(5)))
+@Suite("Bad input", .serialized, .timeLimit(.minutes(15)))
 struct BadInputTests {
     /// What a failed command must be like: its exit, one sentence to people that says what, and nothing of anybody.
     private func expect(

@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("First load, files and retired nodes with the real program", .serialized, .timeLimit(.minutes(10)))
+@Suite("First load, files and retired nodes with the real program", .serialized, .timeLimit(.minutes(15)))
 struct RetentionProcessTests {
     @Test("A branch without a line joins, loads a file, works, and is retired in the end")
     func fileAndRetirement() async throws {

@@ -2,7 +2,7 @@ import Foundation
 import TestKit
 import Testing
 
-@Suite("Damage, parked changes and erasure with the real program", .serialized, .timeLimit(.minutes(10)))
+@Suite("Damage, parked changes and erasure with the real program", .serialized, .timeLimit(.minutes(15)))
 struct SoundnessProcessTests {
     @Test("A bit that turns on a branch's disk is named, stays there, and is put right from head office")
     func damagedRow() async throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import SyncTransport
 
-@Suite("The node's local socket", .timeLimit(.minutes(1)))
+@Suite("The node's local socket", .timeLimit(.minutes(15)))
 struct LocalSocketTests {
     private struct Sentence: Error, CustomStringConvertible {
         let description: String

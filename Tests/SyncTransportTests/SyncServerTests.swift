@@ -9,7 +9,7 @@ import Testing
 
 @testable import SyncTransport
 
-@Suite("Sync over a real line", .timeLimit(.minutes(5)))
+@Suite("Sync over a real line", .timeLimit(.minutes(15)))
 struct SyncServerTests {
     /// Small batches, so that a little work takes many messages.
     private static let small: SyncLimits = {
