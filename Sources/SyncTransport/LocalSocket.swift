@@ -19,7 +19,6 @@ package enum LocalSocket {
     package static let pathBytesMax = 107
     /// The largest request, and the largest piece of a reply.
     package static let messageBytesMax = 64 << 20
-    private static let lingerTimeout = TimeAmount.seconds(3)
 
     /// Answers one request. It may reply any number of times; the end is sent when it returns. An error
     /// reaches the command as a sentence. It is cancelled when the command goes away.
@@ -168,8 +167,9 @@ extension LocalSocket {
                 }
                 guard let request = received.readBytes(length: Int(length)) else { return }
                 await withTaskGroup(of: Void.self) { group in
-                    group.addTask { await perform(request, outbound, handler, connection.channel) }
-                    // Nothing more comes but the end: the reply is complete, or the command is gone.
+                    group.addTask { await perform(request, outbound, handler) }
+                    // Nothing more comes but the end: the reply is complete, or the command is gone. A
+                    // command whose output is paused may take for ever to read the last of it.
                     do { while try await bytes.next() != nil {} } catch {
                         logger.debug("A command broke off", metadata: ["error": "\(error)"])
                     }
@@ -184,8 +184,7 @@ extension LocalSocket {
     private static func perform(
         _ request: [UInt8],
         _ outbound: NIOAsyncChannelOutboundWriter<ByteBuffer>,
-        _ handler: @escaping Handler,
-        _ channel: any Channel
+        _ handler: @escaping Handler
     ) async {
         do {
             try await handler(request) { piece in
@@ -199,9 +198,6 @@ extension LocalSocket {
             try? await outbound.write(reply(.init("\(error)".utf8), kind: ReplyKind.failed))
         }
         outbound.finish()
-        // The command closes when it has read the end; one that does not is cut off.
-        let cut = channel.eventLoop.scheduleTask(in: lingerTimeout) { channel.close(promise: nil) }
-        channel.closeFuture.whenComplete { _ in cut.cancel() }
     }
 
     private static func parts(of piece: [UInt8]) -> [ArraySlice<UInt8>] {

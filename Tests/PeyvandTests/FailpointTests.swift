@@ -91,13 +91,8 @@ private final class Day {
     private func startHub(_ environment: [String: String] = [:]) async throws {
         if let hub, !hub.hasEnded { return }
         if hub != nil { endings += 1 }
-        let process = try PeyvandProcess(
-            ["run", "--data", headOffice, "--listen", "127.0.0.1:\(port)"],
-            environment: environment
-        )
+        let (process, listening) = try await startHeadOffice(headOffice, port: port, environment: environment)
         hub = process
-        _ = await becomesTrue { process.messages.contains(" listens on ") || process.hasEnded }
-        let listening = process.messages.firstMatch(of: #/listens on 127\.0\.0\.1:(\d+)\./#).flatMap { Int($0.1) }
         if let listening {
             port = listening
         } else {
@@ -129,8 +124,7 @@ private final class Day {
 
     /// Adds customers, each by itself. Nobody gives that again: only what was replied must be there.
     private func add(_ count: Int, at node: String) async throws {
-        let line = "{\"op\":\"put\",\"table\":\"customer\",\"set\":{\"name\":\"مریم\"}}\n"
-        try await write(String(repeating: line, count: count), at: node)
+        try await write(customers(count, "مریم"), at: node)
     }
 
     /// Adds customers in one transaction that is too large to travel in one piece.

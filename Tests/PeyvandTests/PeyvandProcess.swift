@@ -300,16 +300,8 @@ final class ProcessOffice: Sendable {
 
     /// Starts head office; again at the same port if it has run before.
     func start(environment: [String: String] = [:]) async throws {
-        let process = try PeyvandProcess(
-            ["run", "--data", headOffice, "--listen", "127.0.0.1:\(port)"],
-            environment: environment
-        )
-        var port: Int?
-        let isUp = await becomesTrue {
-            port = process.messages.firstMatch(of: #/listens on 127\.0\.0\.1:(\d+)\./#).flatMap { Int($0.1) }
-            return port != nil || process.hasEnded
-        }
-        let listening = try #require(port, "Head office came up: \(isUp). \(process.messages)")
+        let (process, port) = try await startHeadOffice(headOffice, port: port, environment: environment)
+        let listening = try #require(port, "\(process.messages)")
         running.withLock { $0 = (process, listening) }
     }
 
@@ -343,12 +335,38 @@ final class ProcessOffice: Sendable {
     }
 }
 
+/// Starts `run` at head office, and returns once branches can call, or it has ended.
+///
+/// - Parameter port: Where it shall listen; 0 for any.
+/// - Returns: Where it listens; nil if it has ended, or does not come up.
+func startHeadOffice(
+    _ directory: String,
+    port: Int,
+    environment: [String: String] = [:]
+) async throws -> (process: PeyvandProcess, port: Int?) {
+    let process = try PeyvandProcess(
+        ["run", "--data", directory, "--listen", "127.0.0.1:\(port)"],
+        environment: environment
+    )
+    var listening: Int?
+    _ = await becomesTrue {
+        listening = process.messages.firstMatch(of: #/listens on 127\.0\.0\.1:(\d+)\./#).flatMap { Int($0.1) }
+        return listening != nil || process.hasEnded
+    }
+    return (process, listening)
+}
+
 /// Starts `run` at a branch, and returns once it answers commands.
 func startBranch(_ directory: String, environment: [String: String] = [:]) async throws -> PeyvandProcess {
     let process = try PeyvandProcess(["run", "--data", directory], environment: environment)
     let isUp = await becomesTrue { process.messages.contains("is running.") || process.hasEnded }
     try #require(isUp && !process.hasEnded, "\(process.messages)")
     return process
+}
+
+/// Lines of `write`: so many customers, each a transaction by itself.
+func customers(_ count: Int, _ name: String) -> String {
+    (0..<count).map { "{\"op\":\"put\",\"table\":\"customer\",\"set\":{\"name\":\"\(name) \($0)\"}}\n" }.joined()
 }
 
 /// The canonical lines of a node.

@@ -22,11 +22,6 @@ private func transactions(_ count: Int, round: Int, of node: String) -> String {
     return text
 }
 
-/// Lines of `write`: so many customers, each a transaction by itself.
-private func customers(_ count: Int, _ name: String) -> String {
-    (0..<count).map { "{\"op\":\"put\",\"table\":\"customer\",\"set\":{\"name\":\"\(name) \($0)\"}}\n" }.joined()
-}
-
 // MARK: - Receipts, and what a command says when it is stopped
 
 @Suite("Receipts and signals of the program", .timeLimit(.minutes(15)))

@@ -78,7 +78,8 @@ extension World {
         let lie = Lie.allCases[Int(step[0] % UInt64(Lie.allCases.count))]
         do {
             let hello = try branch.childFacts()
-            guard hello.origin != .none,
+            // Who has written nothing yet has nothing to contradict.
+            guard hello.origin != .none, lie != .otherContent || hello.ownSeq > 0,
                 (try? hub.decideWelcome(hello, receivedAtMilliseconds: hub.nowMilliseconds())) != nil
             else { return }
             tally.fault("lying branch: \(lie)")

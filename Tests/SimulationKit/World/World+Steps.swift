@@ -262,7 +262,11 @@ extension World {
             tally.fault(
                 "another program: \(["inserts", "updates", "deletes", "rolls back", "transaction"][Int(step[0] % 5)])"
             )
-            if isKept, !node.isDiskBad, replica.firstLoadProgress == nil { ledger.promise([mark]) }
+            if isKept, !node.isDiskBad, replica.firstLoadProgress == nil {
+                ledger.promise([mark])
+                // Its disk has it before any log does.
+                node.held.insert(mark)
+            }
             if step[3] == 0 { try replica.sealForeignWrites() }
             tally.writes += 1
             observe(node)
