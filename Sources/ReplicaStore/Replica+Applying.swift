@@ -50,6 +50,11 @@ extension Replica {
         let batch: ChangeBatch
         let sets: [IncomingChangeSet]
         let rows: Int
+
+        /// The last one in its batch.
+        var last: ChangeSetID? {
+            if case .stub(let id) = batch.entries.last { id } else { sets.last?.reader.header.id }
+        }
     }
 
     /// How many rows are decoded ahead of the writer.
@@ -64,6 +69,7 @@ extension Replica {
             let compressor = ZstdCompressor()
             let decompressor = ZstdDecompressor()
             var taken = Taken()
+            var last: ChangeSetID?
             var rest = batches.flatMap(\.slices)[...]
             while !rest.isEmpty {
                 // Decoded here, outside the writer's turn.
@@ -73,6 +79,7 @@ extension Replica {
                     let piece = try decode(slice, compressor, decompressor)
                     rows += piece.rows
                     pieces.append(piece)
+                    last = piece.last ?? last
                     rest.removeFirst()
                 }
                 try merge(pieces, from: peer, &taken)
@@ -81,9 +88,7 @@ extension Replica {
                 if let body = batch.largeBody { self.spool.remove(body) }
             }
             let durable = try self.withWriterState { writer -> ApplyOutcome.Durable in
-                if writer.node.role == .branch { return .position(writer.cursor) }
-                let accepted = writer.vector[peer.origin]
-                return .seq(accepted?.seq ?? 0, chain: (accepted?.chain ?? .empty).prefix)
+                try writer.reached(batches.last?.end, last, of: peer.origin)
             }
             return ApplyOutcome(
                 durable: durable,
@@ -173,6 +178,28 @@ extension Replica {
             }
         }
         return Piece(batch: slice, sets: sets, rows: sets.reduce(0) { $0 + $1.reader.rowCount })
+    }
+}
+
+extension ReplicaWriter {
+    /// How far what was taken reaches. The node itself may have come further meanwhile, by another session with the
+    /// same peer.
+    fileprivate func reached(
+        _ end: LogPrefix?,
+        _ last: ChangeSetID?,
+        of origin: Origin
+    ) throws -> ApplyOutcome.Durable {
+        if node.role == .branch {
+            guard let end, end.position < cursor.position, try hubPrefixes(at: [end.position]).contains(end) else {
+                return .position(cursor)
+            }
+            return .position(end)
+        }
+        let accepted = vector[origin]
+        if let last, last.origin == origin, last.seq < accepted?.seq ?? 0, let chain = try chain(of: last) {
+            return .seq(last.seq, chain: chain.prefix)
+        }
+        return .seq(accepted?.seq ?? 0, chain: (accepted?.chain ?? .empty).prefix)
     }
 }
 

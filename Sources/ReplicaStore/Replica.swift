@@ -331,8 +331,8 @@ package final class Replica: Sendable {
     var isWriterAwaited: Bool { waiting.load(ordering: .relaxed) > 0 }
 
     /// Looks at what the writer knows, in its turn.
-    func withWriterState<Result>(_ body: (ReplicaWriter) -> Result) throws -> Result {
-        try pool.writeWithoutTransaction { _ in body(try writer) }
+    func withWriterState<Result>(_ body: (ReplicaWriter) throws -> Result) throws -> Result {
+        try pool.writeWithoutTransaction { _ in try body(try writer) }
     }
 
     /// Runs on the one writer; then checkpoints if it is time, and tells observers if the log has grown.

@@ -129,9 +129,10 @@ extension Words {
             "disk",
             "دیسک",
             choose(
-                "\(amount(bytes: status.disk.databaseBytes)), log \(amount(bytes: status.disk.walBytes)), "
+                "\(amount(bytes: status.disk.databaseBytes)), write-ahead log \(amount(bytes: status.disk.walBytes)), "
                     + "free \(amount(bytes: status.disk.freeBytes))",
-                "\(amount(bytes: status.disk.databaseBytes))، آزاد \(amount(bytes: status.disk.freeBytes))"
+                "\(amount(bytes: status.disk.databaseBytes))، دفتر پیش‌نویس \(amount(bytes: status.disk.walBytes))، "
+                    + "آزاد \(amount(bytes: status.disk.freeBytes))"
             )
         )
         add(

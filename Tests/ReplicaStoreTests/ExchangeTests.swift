@@ -128,6 +128,42 @@ struct ExchangeTests {
         #expect(try a.state() == taken)
     }
 
+    @Test("A session whose node had come further by another one ended as if the store had failed")
+    func overtaken() throws {
+        let hub = try Office.headOffice()
+        let a = try Office.branch("a", of: hub)
+        for number in 1...4 { try a.add(["name": .text("\(number)")]) }
+        let child = try a.replica.childFacts()
+        let fromChild = SyncPeer(node: child.node, origin: child.origin)
+        func own(_ count: Int) throws -> ChangeBatch {
+            try a.replica.readOwn(afterSeq: 0, bytesMax: 1 << 20, entriesMax: count).batch
+        }
+        guard case .seq(2, let chain) = try hub.replica.apply([own(2)], from: fromChild).durable else {
+            Issue.record("Head office did not take two change sets.")
+            return
+        }
+        _ = try hub.replica.apply([own(4)], from: fromChild)
+        #expect(try hub.replica.apply([own(2)], from: fromChild).durable == .seq(2, chain: chain))
+
+        let fromHub = SyncPeer(
+            node: try #require(UniqueID(bytes: hub.replica.node.node)),
+            origin: hub.replica.node.origin
+        )
+        func log(_ count: Int) throws -> ChangeBatch {
+            let cursor = child.cursor.position
+            return try hub.replica.readLog(
+                afterPosition: cursor,
+                for: child.origin,
+                bytesMax: 1 << 20,
+                entriesMax: count
+            ).batch
+        }
+        let (first, all) = (try log(2), try log(100))
+        try #require(first.end.position < all.end.position)
+        #expect(try a.replica.apply([all], from: fromHub).durable == .position(all.end))
+        #expect(try a.replica.apply([first], from: fromHub).durable == .position(first.end))
+    }
+
     @Test("Setting a field to the value it has already makes no change set")
     func nothingChanged() throws {
         let hub = try Office.headOffice()

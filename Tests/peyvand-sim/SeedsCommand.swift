@@ -38,6 +38,9 @@ struct SeedsCommand: ParsableCommand {
     @Flag(help: "Makes the script of what fails as short as can be, and prints it.")
     var shrink = false
 
+    @Option(help: "Tells when the text of this write, as 17 for w17-, came into a log or left it, and what befell nodes.")
+    var follow: Int?
+
     func validate() throws {
         guard [seed == nil, seeds == nil, script == nil, minutes == nil].filter({ !$0 }).count <= 1 else {
             throw ValidationError("Choose one of --seed, --seeds, --minutes and --script.")
@@ -56,7 +59,7 @@ struct SeedsCommand: ParsableCommand {
     // MARK: One
 
     private func play(_ script: Script) throws {
-        let simulation = try Simulation(playing: script)
+        let simulation = try Simulation(playing: script, following: follow) { print($0) }
         print("trace \(simulation.hash), \(simulation.tally.summary)")
         simulation.tally.show()
         guard let violation = simulation.violation else { return printVerdict(0) }

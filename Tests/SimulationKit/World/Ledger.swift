@@ -59,6 +59,18 @@ struct Ledger {
     /// Marks of writes that somebody was told are kept, and that no disk which had them was put back since.
     private(set) var required: Set<Mark> = []
 
+    /// Marks that were in the file of a copied disk and in no log yet: both copies take them up, and nothing tells that it
+    /// is the same work.
+    private(set) var copiedUnsealed: Set<Mark> = []
+
+    /// A copy was made of a disk.
+    mutating func wasCopied(_ held: Set<Mark>) { copiedUnsealed.formUnion(held.filter { rows[$0] == nil }) }
+
+    /// Whether a change set is another one, issued again.
+    func isIssuedAgain(_ key: ChangeKey, _ other: ChangeKey) -> Bool {
+        contents[key]?.header.extensions.firstIdentity == FirstIdentity(id: other.id, chain: other.chain)
+    }
+
     mutating func promise(_ marks: [Mark]) { required.formUnion(marks) }
 
     /// The only disks that had them are gone.

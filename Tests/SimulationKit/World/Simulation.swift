@@ -9,9 +9,18 @@ package struct Simulation: Sendable {
     package let logs: [String]
 
     /// Plays a script from its beginning to its end.
-    package init(playing script: Script) throws {
+    ///
+    /// - Parameters:
+    ///   - text: The number of the write whose way through the logs is told, with every step that is not a write or a
+    ///     call.
+    ///   - tell: Called with a line for each.
+    package init(
+        playing script: Script,
+        following text: Int? = nil,
+        tell: @escaping (String) -> Void = { _ in }
+    ) throws {
         self.script = script
-        let world = try World(script)
+        let world = try World(script, following: text, tell: tell)
         world.play()
         logs = world.violations.isEmpty ? [] : world.lastOfLogs()
         (violation, tally, hash) = (world.violations.first, world.tally, world.trace)

@@ -40,6 +40,11 @@ package struct Step: Hashable, Sendable {
         case lie
         // All of this node's tables are compared with head office's, and put right.
         case compare
+
+        /// Whether it is nothing but work and calls.
+        var isDaily: Bool {
+            [.add, .call, .edit, .delete, .restore, .many, .answer, .program, .meet, .cut, .hangUp, .away].contains(self)
+        }
     }
 
     package var at: UInt64

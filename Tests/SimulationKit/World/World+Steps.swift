@@ -65,6 +65,7 @@ extension World {
             setClock(step, of: node)
         case .remember:
             node.remembered = node.disk.state()
+            ledger.wasCopied(node.held)
         case .putBack, .clone:
             putBack(step)
         case .backup, .recover:
@@ -337,6 +338,7 @@ extension World {
         tally.fault(
             "\(step.node == 0 ? "head office" : "disk") put back, fence \(["fits", "of another", "missing"][Int(fence)])"
         )
+        if node === hub { wasHubPutBack = true }
         if node === hub, fence == 0 { wasHubPutBackUnseen = true }
         let held = node.held
         bury(step.node)
@@ -368,6 +370,7 @@ extension World {
             _ = try Replica.restore(file, to: node.directory, replacing: true, older: true, schema: node.schema) {
                 clock.reading.wallMilliseconds
             }
+            if node === hub { wasHubPutBack = true }
             tally.fault(node === hub ? "head office restored from a backup" : "branch restored from a backup")
             (node.log, node.held) = (KnownLog(), [])
             restart(step.node)

@@ -59,14 +59,19 @@ package final class World {
     private(set) var violations: [Violation] = []
     var trace = TraceHash()
     var lastMark = 0
+    /// Whether head office ever forgot what it had accepted.
+    var wasHubPutBack = false
     /// Whether the whole machine of head office was put back, with everything that could tell.
     var wasHubPutBackUnseen = false
+    /// The text whose way is told, and to whom.
+    private let followed: (mark: Mark, tell: (String) -> Void)?
     /// Whether people are called to decide what no program can.
     var hasAlarm = false
     let limits: SyncLimits
 
-    init(_ script: Script) throws {
+    init(_ script: Script, following text: Int? = nil, tell: @escaping (String) -> Void = { _ in }) throws {
         self.script = script
+        followed = text.map { (Mark($0), tell) }
         random = SeededRandom(seed: script.seed)
         var limits = SyncLimits()
         limits.batchEntriesMax = max(1, Int(script.scale.batchEntries))
@@ -128,6 +133,9 @@ package final class World {
             let step = script.steps[index]
             guard step.node < nodes.count else { return }
             note(1, step.node, index)
+            if let followed, !step.verb.isDaily {
+                followed.tell("\(step.at) node \(step.node): \(step.verb) \(step.numbers)")
+            }
             perform(step)
         case .arrive(let number, let end):
             arrive(number, end)
@@ -395,10 +403,29 @@ package final class World {
     func observe(_ node: SimulatedNode) {
         guard let replica = node.replica, node.disk.isPowered, !node.isDiskBad else { return }
         do {
-            node.log = try ledger.observe(replica, knowing: node.log)
+            let before = node.log
+            node.log = try ledger.observe(replica, knowing: before)
+            if let followed { tell(of: followed.mark, in: node.log, from: before, of: node, to: followed.tell) }
         } catch {
             violate("I2", "the log of node \(node.number) cannot be read: \(error)")
         }
+    }
+
+    /// Says that a text came into a node's log, or is there no more, and that a node has another number.
+    private func tell(
+        of mark: Mark,
+        in log: KnownLog,
+        from before: KnownLog,
+        of node: SimulatedNode,
+        to tell: (String) -> Void
+    ) {
+        let moment = "\(time.milliseconds - VirtualTime.beginning) node \(node.number)"
+        if log.origin != before.origin { tell("\(moment) writes as \(log.origin)") }
+        let known = Set(before.keys)
+        for key in log.keys where !known.contains(key) && ledger.marks(of: key).contains(mark) {
+            tell("\(moment) has \(mark) in \(key.id) with chain \(key.chain.prefix)")
+        }
+        if before.marks.contains(mark), !log.marks.contains(mark) { tell("\(moment) has no \(mark) any more") }
     }
 
     /// The branch's lines, and at head office all of them.
