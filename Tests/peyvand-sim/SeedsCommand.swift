@@ -38,7 +38,7 @@ struct SeedsCommand: ParsableCommand {
     @Flag(help: "Makes the script of what fails as short as can be, and prints it.")
     var shrink = false
 
-    @Option(help: "Tells when the text of this write, as 17 for w17-, came into a log or left it, and what befell nodes.")
+    @Option(help: "Tells where the text of this write went, as 17 for w17-, and what befell nodes.")
     var follow: Int?
 
     func validate() throws {

@@ -43,7 +43,10 @@ package struct Step: Hashable, Sendable {
 
         /// Whether it is nothing but work and calls.
         var isDaily: Bool {
-            [.add, .call, .edit, .delete, .restore, .many, .answer, .program, .meet, .cut, .hangUp, .away].contains(self)
+            switch self {
+            case .add, .call, .edit, .delete, .restore, .many, .answer, .program, .meet, .cut, .hangUp, .away: true
+            default: false
+            }
         }
     }
 
