@@ -25,7 +25,7 @@ package struct NodeClock: Sendable {
 
     /// Reads both clocks. Does not block.
     package let read: @Sendable () -> Reading
-    /// Draws a number by chance. Does not block.
+    /// Draws a number by chance, such that nobody can guess it: keys are made of it. Does not block.
     let chance: @Sendable () -> UInt64
     /// The wall clock minus the machine's own, which other programs read.
     let shiftMilliseconds: Int64

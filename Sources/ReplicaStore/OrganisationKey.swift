@@ -43,7 +43,8 @@ extension ReplicaWriter {
     func organisationKey() throws -> OrganisationKey? {
         if let key = try OrganisationKey.read(db) { return key }
         guard node.role == .headOffice else { return nil }
-        let secret = Curve25519.Signing.PrivateKey()
+        let bytes = (0..<4).flatMap { _ in withUnsafeBytes(of: nodeClock.chance()) { Array($0) } }
+        let secret = try Curve25519.Signing.PrivateKey(rawRepresentation: bytes)
         try db.cachedStatement(sql: "INSERT INTO organisationKey VALUES (1, ?, ?)").execute(arguments: [
             secret.publicKey.rawRepresentation, secret.rawRepresentation,
         ])

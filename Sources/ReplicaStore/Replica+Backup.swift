@@ -222,7 +222,7 @@ extension Replica {
         replacing: Bool,
         older: Bool,
         schema: Schema = .current,
-        wallClock: @escaping @Sendable () -> UInt64
+        clock: NodeClock
     ) throws -> RestoreReport {
         let backup = try checkBackup(file, schema: schema)
         let backupNode = try presentState(file, isBackup: true).node
@@ -266,14 +266,14 @@ extension Replica {
             removeDatabase(draft)
             throw backupFailure(error, file)
         }
-        let keptAside = try keepAside(target, madeAt: wallClock())
+        let keptAside = try keepAside(target, madeAt: clock.read().wallMilliseconds)
         Failpoint.presentSetAside.pass()
         // The next opening makes a new one.
         unlink(Fence.path(in: directory))
         try putInPlace(draft, at: target)
         lock.release()
         // Head office takes its new number as it is opened.
-        let replica = try Replica.open(directory, schema: schema, wallClock: wallClock)
+        let replica = try Replica.open(directory, schema: schema, clock: clock)
         let origin = replica.node.origin
         try replica.close()
         return RestoreReport(

@@ -20,9 +20,10 @@ struct BackupRequestTests {
         } throws: { ($0 as? CommandFailure)?.exit == .refused }
 
         let directory = node.directory + "/restored"
-        let report = try Replica.restore(file, to: directory, replacing: false, older: false) { 1_795_317_330_123 }
+        let clock = NodeClock(wallClock: { 1_795_317_330_123 })
+        let report = try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock)
         #expect(report.origin > report.formerOrigin)
-        let restored = try Replica.open(directory) { 1_795_317_330_123 }
+        let restored = try Replica.open(directory, clock: clock)
         let service = NodeService(replica: restored) { 1_795_317_330_123 }
         let view = try ShowCustomer(customer: customer).perform(in: service) { _ in }
         #expect(view.name == "مریم")

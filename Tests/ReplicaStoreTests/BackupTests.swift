@@ -12,6 +12,7 @@ import Testing
 struct BackupTests {
     private let home = TemporaryDirectory()
     private var file: String { home.path + "/backup.db" }
+    private let clock = NodeClock(wallClock: { 1_800_000_000_000 })
 
     @Test("A backup is verified, marked, and refused as a replica until it is restored")
     func marked() throws {
@@ -79,9 +80,7 @@ struct BackupTests {
         let hub = try Office.headOffice()
         _ = try hub.replica.backup(to: file) { _, _ in }
         let origins = try (0..<3).map { number in
-            try Replica.restore(file, to: home.path + "/\(number)", replacing: false, older: false) {
-                1_800_000_000_000
-            }.origin
+            try Replica.restore(file, to: home.path + "/\(number)", replacing: false, older: false, clock: clock).origin
         }
         #expect(Set(origins).count > 1)
     }
@@ -95,12 +94,12 @@ struct BackupTests {
         let directory = hub.directory
         try hub.replica.close()
         #expect(throws: BackupFailure.nodeThere(directory: directory)) {
-            try Replica.restore(file, to: directory, replacing: false, older: false) { 1 }
+            try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock)
         }
         #expect(throws: BackupFailure.older(position: 1, safe: 6, end: 6)) {
-            try Replica.restore(file, to: directory, replacing: true, older: false) { 1 }
+            try Replica.restore(file, to: directory, replacing: true, older: false, clock: clock)
         }
-        let report = try Replica.restore(file, to: directory, replacing: true, older: true) { 1_800_000_000_000 }
+        let report = try Replica.restore(file, to: directory, replacing: true, older: true, clock: clock)
         #expect(report.missing == 5)
         #expect(report.origin != report.formerOrigin)
         #expect(FileManager.default.fileExists(atPath: try #require(report.keptAside)))
@@ -122,7 +121,7 @@ struct BackupTests {
         #expect(found > 0)
         try bytes.write(to: URL(filePath: file))
         #expect(throws: (any Error).self) {
-            try Replica.restore(file, to: home.path + "/restored", replacing: false, older: false) { 1 }
+            try Replica.restore(file, to: home.path + "/restored", replacing: false, older: false, clock: clock)
         }
     }
 

@@ -113,9 +113,7 @@ final class Office: Sendable {
         directoryPath = directory
         let clock = MachineClock(seed: .random(in: 0...UInt64.max))
         self.clock = clock
-        _ = try Replica.restore(file, to: directory, replacing: false, older: false) {
-            clock.reading.wallMilliseconds
-        }
+        _ = try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock.nodeClock)
         replica = try Replica.open(directory, clock: clock.nodeClock)
     }
 

@@ -1,3 +1,4 @@
+import CCrashDisk
 import CRM
 import Foundation
 import GRDB
@@ -51,8 +52,10 @@ class NodeOnDisk {
     /// The process is gone.
     func die() { opened = nil }
 
-    /// Another program on the node's file, with triggers, as `sqlite3` has them.
+    /// Another program on the node's file, with triggers, as `sqlite3` has them. It sees the machine's wall clock.
     func otherProgram(_ body: (Database) throws -> Void) throws {
+        crash_time_show(Int64(clamping: clock.reading.wallMilliseconds))
+        defer { crash_time_show(0) }
         let database = try DatabaseQueue(path: Replica.path(in: directory))
         defer { try? database.close() }
         try database.writeWithoutTransaction(body)

@@ -69,6 +69,16 @@ struct SeedsCommand: ParsableCommand {
         throw ExitCode.failure
     }
 
+    /// So often a seed is played twice, to see whether it is the same run.
+    private static let repeatedEvery: UInt64 = 50
+
+    private static func play(_ seed: UInt64) throws -> Simulation {
+        let script = Script(drawnFrom: seed)
+        let simulation = try Simulation(playing: script)
+        guard seed % repeatedEvery == 0, simulation.violation == nil else { return simulation }
+        return try simulation.confirmed(by: Simulation(playing: script))
+    }
+
     private static func shortest(_ script: Script, violating invariant: String) -> Script {
         shrunk(
             script,
@@ -88,16 +98,18 @@ struct SeedsCommand: ParsableCommand {
         let line = ProgressLine()
         var done = 0
         var tally = Tally()
+        var trace = TraceHash()
         var failed: [UInt64] = []
         let hasTime: @Sendable () -> Bool = { deadline.map { clock.now < $0 } ?? true }
         inOrder(count, jobs: jobs, while: hasTime) { number in
-            Result { try Simulation(playing: Script(drawnFrom: first + UInt64(number))) }
+            Result { try Self.play(first + UInt64(number)) }
         } then: { number, result in
             done += 1
             let what: String?
             switch result {
             case .success(let simulation):
                 tally.add(simulation.tally)
+                trace.add(simulation.hash)
                 what = simulation.violation.map { "\($0)" }
             case .failure(let error):
                 what = "it could not be played: \(error)"
@@ -114,7 +126,7 @@ struct SeedsCommand: ParsableCommand {
             }
         }
         line.clear()
-        print("\(done) seeds from \(first) in \(Int((clock.now - begin).seconds)) s: \(tally.summary)")
+        print("\(done) seeds from \(first) in \(Int((clock.now - begin).seconds)) s: \(tally.summary), trace \(trace)")
         tally.show()
         for seed in failed { print("    scripts/simulate --seed \(seed) --shrink") }
         printVerdict(failed.count)

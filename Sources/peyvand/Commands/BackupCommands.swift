@@ -55,7 +55,7 @@ struct RestoreNodeCommand: AsyncParsableCommand {
                 to: settings.directory,
                 replacing: force,
                 older: older,
-                wallClock: try settings.wallClock()
+                clock: try settings.clock()
             )
             let document = Document(
                 id: report.backup.node,
@@ -122,12 +122,12 @@ private struct DrillHubRestore: AsyncParsableCommand {
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let begin = ContinuousClock.now
         do {
-            let wallClock = try settings.wallClock()
+            let clock = try settings.clock()
             let role = try Replica.checkBackup(file).role
             guard role == .headOffice else { throw CommandFailure(.refused, output.words.notOfHeadOffice(file)) }
             try Interruption.check()
-            let report = try Replica.restore(file, to: directory, replacing: false, older: false, wallClock: wallClock)
-            let replica = try Replica.open(directory, wallClock: wallClock)
+            let report = try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock)
+            let replica = try Replica.open(directory, clock: clock)
             let isRight = try replica.verify { _, _ in try Interruption.check() }.allSatisfy(\.isRight)
             try replica.close()
             let document = Document(

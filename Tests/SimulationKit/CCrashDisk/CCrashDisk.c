@@ -823,14 +823,26 @@ static int x_sleep(sqlite3_vfs *vfs, int microseconds) {
     return real->xSleep(real, microseconds);
 }
 
+/* Milliseconds since 1970 that this thread's connections see; 0: the true time. */
+static _Thread_local int64_t time_shown;
+
+void crash_time_show(int64_t milliseconds) { time_shown = milliseconds; }
+
+/* SQLite counts from noon of 24 November 4714 before Christ. */
+static const sqlite3_int64 julian_of_1970 = 210866760000000;
+
 static int x_current_time(sqlite3_vfs *vfs, double *time) {
     (void)vfs;
-    return real->xCurrentTime(real, time);
+    if (!time_shown) return real->xCurrentTime(real, time);
+    *time = (double)(time_shown + julian_of_1970) / 86400000.0;
+    return SQLITE_OK;
 }
 
 static int x_current_time_64(sqlite3_vfs *vfs, sqlite3_int64 *time) {
     (void)vfs;
-    return real->xCurrentTimeInt64(real, time);
+    if (!time_shown) return real->xCurrentTimeInt64(real, time);
+    *time = time_shown + julian_of_1970;
+    return SQLITE_OK;
 }
 
 static int x_last_error(sqlite3_vfs *vfs, int size, char *text) {

@@ -385,7 +385,8 @@ extension Stage {
             hub.disk.directory + "/backup.db",
             to: hub.directory,
             replacing: true,
-            older: true
-        ) { now }
+            older: true,
+            clock: NodeClock(wallClock: { now })
+        )
     }
 }

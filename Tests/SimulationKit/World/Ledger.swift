@@ -71,6 +71,11 @@ struct Ledger {
         contents[key]?.header.extensions.firstIdentity == FirstIdentity(id: other.id, chain: other.chain)
     }
 
+    /// By a mark, the one that its writer saw in the same place.
+    var replaced: [Mark: Mark] = [:]
+    /// Customers that somebody restored.
+    private(set) var restored: Set<Int64> = []
+
     mutating func promise(_ marks: [Mark]) { required.formUnion(marks) }
 
     /// The only disks that had them are gone.
@@ -118,7 +123,11 @@ struct Ledger {
         var found: Set<Mark> = []
         for table in content.tables where table.number != TableDescription.conflict.number {
             // Who restores a row says again what it held.
-            for row in table.rows where row.operation != .restore {
+            for row in table.rows {
+                guard row.operation != .restore else {
+                    restored.insert(row.id.rawValue)
+                    continue
+                }
                 for mark in row.values.compactMap(Mark.init) {
                     found.insert(mark)
                     rows[mark] = (table.number, row.id)

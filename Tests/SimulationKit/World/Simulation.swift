@@ -8,6 +8,18 @@ package struct Simulation: Sendable {
     /// The end of each node's log, a line each, when something must not be: position, change set, rows, hub's position.
     package let logs: [String]
 
+    /// This run if another one of the same script was the same; otherwise one that says so.
+    package func confirmed(by other: Simulation) -> Simulation {
+        if other.hash == hash { return self }
+        let sentence = "the same script had trace \(hash), and then \(other.hash)"
+        return Simulation(self, violation: World.Violation(invariant: "I34", sentence: sentence, at: 0))
+    }
+
+    private init(_ simulation: Simulation, violation: World.Violation) {
+        (script, tally, hash, logs) = (simulation.script, simulation.tally, simulation.hash, simulation.logs)
+        self.violation = violation
+    }
+
     /// Plays a script from its beginning to its end.
     ///
     /// - Parameters:

@@ -166,8 +166,11 @@ extension World {
         do {
             try lookAtNodes()
             try lookAtMarks()
+            try lookAtOrder()
             try lookAtTables()
             try lookAtConflicts()
+            if let hub = hub.replica { try lookAtAcknowledgements(hub) }
+            for branch in nodes.dropFirst() { try lookAtSecondDelivery(branch) }
             try lookAtErased(erasedRows())
             lookAtNumbers()
         } catch {
@@ -237,7 +240,7 @@ extension World {
     }
 
     /// The change sets of head office's log in its order, with contents as they were before anybody forgot them.
-    private func wholeLog() throws -> [(entry: LogEntry, content: ChangeSet)] {
+    func wholeLog() throws -> [(entry: LogEntry, content: ChangeSet)] {
         guard let hub = hub.replica else { return [] }
         let entries = try hub.read { try $0.log(after: 0, limit: .max) }
         return zip(entries, self.hub.log.keys).compactMap { entry, key in ledger.contents[key].map { (entry, $0) } }

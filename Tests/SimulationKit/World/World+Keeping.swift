@@ -19,6 +19,97 @@ extension World {
         violate("I15", "head office let go of position \(lost), and its backup ends at \(self.hub.backedUp)")
     }
 
+    /// What a branch has acknowledged is never more than there is, and stays so where no disk is put back: a copy truly has
+    /// less.
+    func lookAtAcknowledgements(_ hub: Replica) throws {
+        let (end, acknowledged) = try hub.read { reader in
+            let rows = try Row.fetchAll(
+                reader.db.cachedStatement(sql: "SELECT origin, acknowledgedPosition FROM registeredLife")
+            )
+            return (
+                try Int64.fetchOne(reader.db, sql: "SELECT max(position) FROM log") ?? 0,
+                Dictionary(uniqueKeysWithValues: rows.map { ($0[0] as Int64, $0[1] as Int64) })
+            )
+        }
+        let hasCopies = script.steps.contains { [.putBack, .clone, .recover].contains($0.verb) }
+        for (origin, position) in acknowledged.sorted(by: { $0.key < $1.key }) {
+            if position > end {
+                violate("I17", "origin \(origin) has acknowledged \(position), and the log ends at \(end)")
+            }
+            if !hasCopies, let before = self.acknowledged[origin], before > position {
+                violate("I17", "origin \(origin) had acknowledged \(before), and now \(position)")
+            }
+        }
+        self.acknowledged = acknowledged
+    }
+
+    /// The log follows from itself: nobody wrote before what he had seen.
+    func lookAtOrder() throws {
+        var oracle = OrderOracle()
+        for (entry, content) in try wholeLog() {
+            let key = hub.log.keys[Int(entry.position) - 1]
+            oracle.add(content.header, time: entry.time, chain: key.chain)
+        }
+        for problem in oracle.found.prefix(3) { violate(problem.invariant, problem.sentence) }
+        try lookAtReplacedValues()
+    }
+
+    /// A value that somebody saw and replaced stands nowhere any more, whatever the clocks said.
+    private func lookAtReplacedValues() throws {
+        guard let hub = hub.replica else { return }
+        var replaced: [Mark: Mark] = [:]
+        for (new, old) in ledger.replaced where self.hub.log.marks.contains(new) { replaced[old] = new }
+        try hub.read { reader in
+            // Who restores a row says again what it held, and may not know who had replaced that.
+            for row in try Row.fetchAll(reader.db, sql: "SELECT id, name, note, email, web FROM customer ORDER BY id") {
+                for value in row.databaseValues.dropFirst() {
+                    guard let text = String.fromDatabaseValue(value), let mark = Mark(.text(text)),
+                        let new = replaced[mark], !ledger.restored.contains(row[0])
+                    else { continue }
+                    violate("I5", "\(mark) stands, and \(new) was written by somebody who saw it")
+                }
+            }
+        }
+    }
+
+    /// What a branch and head office have sent each other comes again, and changes nothing.
+    func lookAtSecondDelivery(_ branch: SimulatedNode) throws {
+        guard let hub = hub.replica, let replica = branch.replica else { return }
+        let before = (try hub.everything(), try replica.everything(), try hub.status().end, try replica.status().end)
+        let facts = try replica.childFacts()
+        let (own, log) = (try Self.afterTrimmed(replica, origin: facts.origin), try Self.afterTrimmed(hub, origin: nil))
+        let sent = try replica.readOwn(afterSeq: own, bytesMax: 64 << 10, entriesMax: 64).batch
+        let came = try hub.readLog(afterPosition: log, for: facts.origin, bytesMax: 64 << 10, entriesMax: 64).batch
+        let isSmall = { (batch: ChangeBatch) in batch.largeBody == nil && !batch.entries.isEmpty }
+        do {
+            if isSmall(sent) { _ = try hub.apply([sent], from: SyncPeer(node: facts.node, origin: facts.origin)) }
+            if isSmall(came), let node = UniqueID(bytes: hub.node.node) {
+                _ = try replica.apply([came], from: SyncPeer(node: node, origin: hub.node.origin))
+            }
+        } catch {
+            violate("I9", "what came again between node \(branch.number) and head office is refused: \(error)")
+        }
+        let after = (try hub.everything(), try replica.everything(), try hub.status().end, try replica.status().end)
+        if before != after {
+            violate("I9", "what came again between node \(branch.number) and head office changed something")
+        }
+    }
+
+    /// The last change set of an origin, or of all, that a log holds without its body.
+    private static func afterTrimmed(_ replica: Replica, origin: Origin?) throws -> UInt64 {
+        let last = try replica.read { reader in
+            try Int64.fetchOne(
+                reader.db,
+                sql: """
+                    SELECT max(iif(?1 IS NULL, position, seq)) FROM log
+                    WHERE body IS NULL AND (?1 IS NULL OR origin = ?1)
+                    """,
+                arguments: [origin.map { Int64($0.rawValue) }]
+            )
+        }
+        return UInt64(clamping: last ?? 0)
+    }
+
     /// Of what was erased nothing is left in any file, in the index or in the log.
     func lookAtErased(_ erased: Set<RowKey>) throws {
         let marks = ledger.rows.filter { erased.contains(RowKey(table: $0.value.table, id: $0.value.id)) }.keys.sorted()
@@ -28,7 +119,7 @@ extension World {
             _ = try replica.scrubErased()
             let bytes = try replica.fileBytes()
             let left = marks.first { mark in
-                mark.traces.contains { bytes.range(of: Data($0.utf8)) != nil }
+                mark.traces.contains { bytes.contains(text: $0) }
             }
             if let left {
                 let places = try replica.tables(with: left.traces)
@@ -73,6 +164,23 @@ extension World {
     }
 }
 
+extension Data {
+    /// Whether the bytes of a text are somewhere in these.
+    fileprivate func contains(text: String) -> Bool {
+        let text = Array(text.utf8)
+        return withUnsafeBytes { bytes in
+            var rest = bytes[...]
+            while rest.count >= text.count, let base = UnsafeRawBufferPointer(rebasing: rest).baseAddress,
+                let found = memchr(base, Int32(text[0]), rest.count - text.count + 1)
+            {
+                if memcmp(found, text, text.count) == 0 { return true }
+                rest = rest.dropFirst(UnsafeRawPointer(found) - base + 1)
+            }
+            return false
+        }
+    }
+}
+
 extension Replica {
     /// The tables, the node's own ones too, that hold one of some texts, with the row and the column.
     fileprivate func tables(with texts: [String]) throws -> [String] {
@@ -85,7 +193,7 @@ extension Replica {
                 try Row.fetchAll(reader.db, sql: "SELECT * FROM \"\(table)\"").flatMap { row in
                     row.filter { _, value in
                         guard let data = Data.fromDatabaseValue(value) else { return false }
-                        return texts.contains { data.range(of: Data($0.utf8)) != nil }
+                        return texts.contains { data.contains(text: $0) }
                     }.map { column, _ in "\(table).\(column) (\(Array(row.databaseValues)[0]))" }
                 }
             }

@@ -138,7 +138,10 @@ extension World {
                 let isNext = replica.schema.version == Schema.next.version
                 let field =
                     isNext && step[2] % 7 == 6 ? "loyalty" : ["note", "email", "web", "name", "note"][Int(step[2] % 5)]
+                let table = replica.schema.table(named: "customer") ?? .customer
+                let before = try replica.read { try $0.row(table, id: id)?[field] }
                 _ = try replica.write { try $0.update("customer", id: id, [field: .text(text)]) }
+                if let old = before.flatMap(Mark.init) { ledger.replaced[mark] = old }
                 readBack = (replica.schema.table(named: "customer") ?? .customer, id, field)
             case (.many, let id?):
                 lastMark += 2
@@ -366,10 +369,14 @@ extension World {
             bury(step.node)
             let state = node.disk.state()
             node.disk.restore(state)
-            let clock = node.clock
-            _ = try Replica.restore(file, to: node.directory, replacing: true, older: true, schema: node.schema) {
-                clock.reading.wallMilliseconds
-            }
+            _ = try Replica.restore(
+                file,
+                to: node.directory,
+                replacing: true,
+                older: true,
+                schema: node.schema,
+                clock: node.clock.nodeClock
+            )
             if node === hub { wasHubPutBack = true }
             tally.fault(node === hub ? "head office restored from a backup" : "branch restored from a backup")
             (node.log, node.held) = (KnownLog(), [])
@@ -390,7 +397,10 @@ extension World {
             try replica.selfCheckTurn()
             try replica.scrubErased()
             try replica.trimLog(piecesMax: 4)
-            if node === hub { try lookAtTrimming(replica) }
+            if node === hub {
+                try lookAtTrimming(replica)
+                try lookAtAcknowledgements(replica)
+            }
             observe(node)
             if try replica.status().parked > 0 { _ = try replica.retryParked() }
         } catch {

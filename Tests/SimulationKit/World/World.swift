@@ -61,6 +61,8 @@ package final class World {
     var lastMark = 0
     /// Whether head office ever forgot what it had accepted.
     var wasHubPutBack = false
+    /// By origin, what head office knew to be at its branches when it was looked at last.
+    var acknowledged: [Int64: Int64] = [:]
     /// Whether the whole machine of head office was put back, with everything that could tell.
     var wasHubPutBackUnseen = false
     /// The text whose way is told, and to whom.
@@ -589,6 +591,11 @@ package struct TraceHash: Hashable, Sendable, CustomStringConvertible {
     }
 
     mutating func add(_ byte: UInt8) { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+
+    /// Adds the trace of a whole run.
+    package mutating func add(_ run: TraceHash) { add(run.value) }
+
+    package init() {}
 
     mutating func add(_ text: String) { for byte in text.utf8 { add(byte) } }
 

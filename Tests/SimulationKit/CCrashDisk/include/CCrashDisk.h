@@ -62,6 +62,9 @@ int crash_disk_is_powered(crash_disk *disk);
    can still be read, and is lost with the power. */
 void crash_disk_fail_at(crash_disk *disk, int kinds, int64_t n, int code, int for_ever);
 
+/* Lets SQLite on this thread see another time: milliseconds since 1970, 0 for the true one. */
+void crash_time_show(int64_t milliseconds);
+
 /* How often something failed by that. */
 int64_t crash_disk_failures(crash_disk *disk);
 
