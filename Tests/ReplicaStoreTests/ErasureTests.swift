@@ -163,7 +163,7 @@ struct ErasureTests {
             return .changeSet(time: time, body: body)
         }
         #expect(batch != log.batch)
-        let hubPeer = SyncPeer(node: UniqueID(bytes: hub.replica.node.node)!, origin: hub.replica.node.origin)
+        let hubPeer = try hub.peer
         #expect(throws: SyncStoreFailure.self) { try offices[1].replica.apply([batch], from: hubPeer) }
         try offices[1].sync(with: hub)
         #expect(try offices[1].isProvedEqual(to: hub))

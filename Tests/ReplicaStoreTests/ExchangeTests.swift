@@ -111,17 +111,14 @@ struct ExchangeTests {
         for number in 1...20 { try a.add(["name": .text("\(number)")]) }
         let child = try a.replica.childFacts()
         let batch = try a.replica.readOwn(afterSeq: 0, bytesMax: 1 << 20, entriesMax: 100).batch
-        let peer = SyncPeer(node: child.node, origin: child.origin)
+        let peer = try a.peer
         _ = try hub.replica.apply([batch], from: peer)
         let once = try hub.state()
         let outcome = try hub.replica.apply([batch, batch], from: peer)
         #expect(outcome.changeSets == 0)
         #expect(try hub.state() == once)
         let log = try hub.replica.readLog(afterPosition: 0, for: child.origin, bytesMax: 1 << 20, entriesMax: 100)
-        let parent = SyncPeer(
-            node: try #require(UniqueID(bytes: hub.replica.node.node)),
-            origin: hub.replica.node.origin
-        )
+        let parent = try hub.peer
         _ = try a.replica.apply([log.batch], from: parent)
         let taken = try a.state()
         _ = try a.replica.apply([log.batch], from: parent)
@@ -134,7 +131,7 @@ struct ExchangeTests {
         let a = try Office.branch("a", of: hub)
         for number in 1...4 { try a.add(["name": .text("\(number)")]) }
         let child = try a.replica.childFacts()
-        let fromChild = SyncPeer(node: child.node, origin: child.origin)
+        let fromChild = try a.peer
         func own(_ count: Int) throws -> ChangeBatch {
             try a.replica.readOwn(afterSeq: 0, bytesMax: 1 << 20, entriesMax: count).batch
         }
@@ -145,10 +142,7 @@ struct ExchangeTests {
         _ = try hub.replica.apply([own(4)], from: fromChild)
         #expect(try hub.replica.apply([own(2)], from: fromChild).durable == .seq(2, chain: chain))
 
-        let fromHub = SyncPeer(
-            node: try #require(UniqueID(bytes: hub.replica.node.node)),
-            origin: hub.replica.node.origin
-        )
+        let fromHub = try hub.peer
         func log(_ count: Int) throws -> ChangeBatch {
             let cursor = child.cursor.position
             return try hub.replica.readLog(

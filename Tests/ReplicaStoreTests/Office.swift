@@ -7,6 +7,7 @@ import SimulationKit
 import SyncProtocol
 import Synchronization
 import TestKit
+import Testing
 
 @testable import ReplicaStore
 
@@ -115,6 +116,13 @@ final class Office: Sendable {
         self.clock = clock
         _ = try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock.nodeClock)
         replica = try Replica.open(directory, clock: clock.nodeClock)
+    }
+
+    /// Who this node is to those that it meets.
+    var peer: SyncPeer {
+        get throws {
+            SyncPeer(node: try #require(UniqueID(bytes: replica.node.node)), origin: replica.node.origin)
+        }
     }
 
     /// The node's directory.

@@ -2,7 +2,7 @@
 package struct Simulation: Sendable {
     package let script: Script
     /// What must never be and was; the run ended with it.
-    package let violation: World.Violation?
+    package private(set) var violation: World.Violation?
     package let tally: Tally
     package let hash: TraceHash
     /// The end of each node's log, a line each, when something must not be: position, change set, rows, hub's position.
@@ -12,12 +12,9 @@ package struct Simulation: Sendable {
     package func confirmed(by other: Simulation) -> Simulation {
         if other.hash == hash { return self }
         let sentence = "the same script had trace \(hash), and then \(other.hash)"
-        return Simulation(self, violation: World.Violation(invariant: "I34", sentence: sentence, at: 0))
-    }
-
-    private init(_ simulation: Simulation, violation: World.Violation) {
-        (script, tally, hash, logs) = (simulation.script, simulation.tally, simulation.hash, simulation.logs)
-        self.violation = violation
+        var run = self
+        run.violation = World.Violation(invariant: "I34", sentence: sentence, at: 0)
+        return run
     }
 
     /// Plays a script from its beginning to its end.
