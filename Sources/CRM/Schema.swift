@@ -140,6 +140,17 @@ package struct TableDescription: Hashable, Sendable {
         numbersByName[name].map { columns[$0] }
     }
 
+    /// The table as an older version of the program has made it, which knew only the columns of these names.
+    package func asWritten(in names: Set<String>) -> TableDescription {
+        TableDescription(
+            number: number,
+            name: name,
+            writers: writers,
+            columns: Array(columns.prefix { names.contains($0.name) }),
+            baseColumnCount: baseColumnCount
+        )
+    }
+
     /// The columns that a branch may update.
     package var branchColumns: ColumnMask {
         switch writers {

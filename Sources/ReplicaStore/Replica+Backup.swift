@@ -156,7 +156,8 @@ extension Replica {
         var rows: Int64 = 0
         for (index, table) in schema.tables.enumerated() where try db.tableExists(table.name) {
             try progress(index, schema.tables.count)
-            let found = try verify(table, node.organisation ?? [], db) {}
+            let written = table.asWritten(in: Set(try db.columns(in: table.name).map(\.name)))
+            let found = try verify(written, node.organisation ?? [], db) {}
             guard found.isRight else {
                 throw BackupFailure.damaged(
                     file,
@@ -189,11 +190,9 @@ extension Replica {
             let copy = try DatabaseQueue(path: file, configuration: configuration)
             defer { try? copy.close() }
             return try copy.read { db in
-                let format = try Int.fetchOne(db, sql: "PRAGMA user_version") ?? 0
-                guard format <= Self.format else {
-                    throw StoreFailure.newerReplica(file: format, software: Self.format)
-                }
-                guard try db.tableExists("localFact"), let madeAt = try LocalFact.read(.backupMadeAt, db) else {
+                let isNode = try db.tableExists("localFact")
+                if isNode { try Migrations(schema: schema).check(db) }
+                guard isNode, let madeAt = try LocalFact.read(.backupMadeAt, db) else {
                     throw BackupFailure.notABackup(
                         file,
                         reason: "It has no mark of one. Make backups with `peyvand backup`, not by copying files."

@@ -2,6 +2,7 @@ import CRM
 import Causality
 import Foundation
 import GRDB
+import SimulationKit
 import TestKit
 import Testing
 
@@ -123,6 +124,38 @@ struct BackupTests {
         #expect(throws: (any Error).self) {
             try Replica.restore(file, to: home.path + "/restored", replacing: false, older: false, clock: clock)
         }
+    }
+
+    @Test("A backup made before an upgrade could not be restored by the newer program, which knows more columns")
+    func restoredAfterUpgrade() throws {
+        let hub = try Office.headOffice()
+        let id = try hub.add(["name": .text("مریم")])
+        _ = try hub.replica.backup(to: file) { _, _ in }
+        let directory = home.path + "/restored"
+        let report = try Replica.restore(
+            file,
+            to: directory,
+            replacing: false,
+            older: false,
+            schema: .next,
+            clock: clock
+        )
+        #expect(report.backup.rows == 2)
+        let restored = try Replica.open(directory, schema: .next, clock: clock)
+        _ = try restored.write { try $0.update("customer", id: id, ["loyalty": .text("طلایی")]) }
+        #expect(try restored.verify { _, _ in }.allSatisfy(\.isRight))
+
+        // The other way round nothing is touched.
+        let newer = home.path + "/newer.db"
+        _ = try restored.backup(to: newer) { _, _ in }
+        try hub.replica.close()
+        let before = try Data(contentsOf: URL(filePath: Replica.path(in: hub.directory)))
+        #expect {
+            _ = try Replica.restore(newer, to: hub.directory, replacing: true, older: true, clock: clock)
+        } throws: { error in
+            if case StoreFailure.newerSchema = error { true } else { false }
+        }
+        #expect(try Data(contentsOf: URL(filePath: Replica.path(in: hub.directory))) == before)
     }
 
     @Test("A directory that was copied is noticed when it is opened, and gives no number twice")

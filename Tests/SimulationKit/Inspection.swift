@@ -23,6 +23,19 @@ extension Replica {
         return found
     }
 
+    /// Whether change sets were taken whose bodies are not here: trimmed, or never had since a snapshot stood for them.
+    func hasTrimmedLog() throws -> Bool {
+        try read { reader in
+            try Bool.fetchOne(
+                reader.db,
+                sql: """
+                    SELECT cursorPosition > (SELECT count(*) FROM log WHERE hubPosition IS NOT NULL AND body IS NOT NULL)
+                    FROM localState
+                    """
+            ) ?? false
+        }
+    }
+
     fileprivate static func logProblems(_ db: Database, isRewritten: Bool) throws -> [String] {
         var found: [String] = []
         var prefix = LogPrefix.empty

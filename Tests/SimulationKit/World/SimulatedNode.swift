@@ -21,6 +21,8 @@ final class SimulatedNode: NodeOnDisk {
     var log = KnownLog() { didSet { held.formUnion(log.marks) } }
     /// What its disk has had since it was put back last: what waits to be issued again is in no log for a while.
     var held: Set<Mark> = []
+    /// The number under which it was last found equal to head office.
+    var equalAs: Origin?
     /// Whether somebody did something to its disk, so that what it does may fail.
     var isDiskBad = false
     /// Whether an administrator's index refuses rows.

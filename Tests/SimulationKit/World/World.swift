@@ -376,7 +376,9 @@ package final class World {
             action = line.ends[end].questions.removeFirst()
         }
         let event = try? replica.perform(action)
-        if case .record(.compared(isEqual: false, at: _), of: _) = action { lookAtDifference(line.ends[0].node) }
+        if case .record(.compared(let isEqual, at: _), of: _) = action {
+            lookAtComparison(line.ends[0].node, isEqual: isEqual)
+        }
         if case .decideWelcome(let hello, _) = action, case .welcomeDecided(.success)? = event, takesOver(line, hello) {
             // What an older session of the node was applying may move what this one is told.
             line.ends[end].questions.insert(action, at: 0)
