@@ -142,6 +142,8 @@ extension Replica {
                 let isEmpty = try before == nil && writer.isEmpty()
                 if isEmpty { try writer.setIndexesAside() }
                 let isFresh = before.map { $0.isFresh } ?? isEmpty
+                try writer.note(.snapshotSchema, nil)
+                try noteSchema(head.schemaVersion, of: head, writer)
                 guard let first = nextTable(of: head, after: 0) else {
                     return try self.finish(head, isFresh: isFresh, writer)
                 }
@@ -186,6 +188,7 @@ extension Replica {
                 guard load.place == place else { return load }
                 try writer.witnessBesideLog(reader.newestTime)
                 _ = try writer.join(reader, isPlain: load.isPlain)
+                try noteSchema(reader.schemaVersion, of: load.head, writer)
                 load.rows += reader.rowCount
                 load.afterID = lastID
                 if isTableEnd {
@@ -208,6 +211,13 @@ extension Replica {
         head.tables.first { $0.number > number && schema.table(number: $0.number) != nil }
     }
 
+    /// Remembers the schema of what was left out: columns that this program does not know, tables that the snapshot's head
+    /// does not name. Whoever knows them, after an upgrade of either, asks for the snapshot again.
+    private func noteSchema(_ version: Int, of head: SnapshotHead, _ writer: ReplicaWriter) throws {
+        guard version > min(schema.version, head.schemaVersion) else { return }
+        try writer.note(.snapshotSchema, max(Int64(version), writer.fact(.snapshotSchema) ?? 0))
+    }
+
     /// The last transaction of a snapshot: from now on this node knows everything up to its start.
     private func finish(_ head: SnapshotHead, isFresh: Bool, _ writer: ReplicaWriter) throws -> SnapshotLoad? {
         try checkHistory(head, writer)
@@ -228,7 +238,6 @@ extension Replica {
         try writer.note(.snapshotDigest, Int64(bitPattern: head.start.digest))
         let own = head.progress.first { $0.id.origin == writer.node.origin }?.id.seq
         try writer.note(.snapshotOwnSeq, own.map { Int64(clamping: $0) })
-        try writer.note(.snapshotSchema, head.schemaVersion > schema.version ? Int64(head.schemaVersion) : nil)
         try writer.note(.searchedCustomer, 0)
         try writer.db.cachedStatement(sql: "DELETE FROM snapshotLoad").execute()
         return nil
