@@ -82,7 +82,12 @@ extension Replica {
                     last = piece.last ?? last
                     rest.removeFirst()
                 }
-                try merge(pieces, from: peer, &taken)
+                do {
+                    try merge(pieces, from: peer, &taken)
+                } catch let found as TwoContents {
+                    // Nothing of it stays; that it happened does, and people are told.
+                    try stop(at: .contradicts(found.id, here: found.atHeadOffice.prefix, there: found.here.prefix))
+                }
             }
             for batch in batches {
                 if let body = batch.largeBody { self.spool.remove(body) }

@@ -493,8 +493,8 @@ extension ReplicaWriter {
 
     /// Checks that a change set which is held already is the one that comes again.
     ///
-    /// - Throws: ``Refusal`` when two lives have written different things under one number; with `forked`, if the
-    ///   peer is one of them.
+    /// - Throws: When two lives have written different things under one number: ``Refusal`` of a child, and
+    ///   ``TwoContents`` when it was head office that sent it.
     func checkIsSame(_ set: IncomingChangeSet, from source: ChangeSource) throws {
         // Of a change set whose rows were erased since, the content is another and the chain is head office's word.
         guard set.redaction == nil else { return }
@@ -503,13 +503,22 @@ extension ReplicaWriter {
         // Before what a snapshot has brought, chains are not known. Then the prefix of head office's log, which covers
         // them, has to be the same at the end of the batch.
         if before == nil, source.position != nil, try isLogged(id) { return }
-        guard let before, try chain(of: id) == provedChain(of: set, after: before) else {
-            throw Refusal(
-                source == .child ? .forked : .invalidChange,
-                "Change set \(id) is another one here: two copies of the node that wrote it are in use."
-            )
-        }
+        let here = try chain(of: id)
+        let there = try before.map { try provedChain(of: set, after: $0) }
+        if let here, here == there { return }
+        if source != .child, let here, let there { throw TwoContents(id: id, atHeadOffice: there, here: here) }
+        throw Refusal(
+            source == .child ? .forked : .invalidChange,
+            "Change set \(id) is another one here: two copies of the node that wrote it are in use."
+        )
     }
+}
+
+/// Head office has sent another change set under a number that this node knows: one of both was put back.
+struct TwoContents: Error {
+    let id: ChangeSetID
+    let atHeadOffice: ChangeChain
+    let here: ChangeChain
 }
 
 // MARK: - For people

@@ -200,7 +200,7 @@ extension Replica {
     }
 
     /// Ends the session when one change set has two contents, and remembers it.
-    private func stop(at outcome: RefillOutcome) throws {
+    func stop(at outcome: RefillOutcome) throws {
         guard case .contradicts(let id, let here, let there) = outcome else { return }
         let hub = node.hub?.node ?? []
         let now = wallClock()

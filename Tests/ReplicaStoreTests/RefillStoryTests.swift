@@ -253,6 +253,32 @@ struct RefillStoryTests {
         try expectDone(image, branches)
     }
 
+    @Test("A branch refused another change set under a number that it knew, and nobody was told that there are two")
+    func anotherContentFromHeadOffice() throws {
+        let hub = try Office.headOffice()
+        let (branch, other) = (try Office.branch("b", of: hub), try Office.branch("c", of: hub))
+        try branch.sync(with: hub)
+        let copy = try hub.copy()
+        let known = try hub.add(["name": .text("یک")])
+        try branch.sync(with: hub)
+        let image = try Office(from: copy, fence: .fitting)
+        // The number comes at another position, so that only the change set itself tells.
+        try other.add(["name": .text("دو")])
+        try other.sync(with: image)
+        try image.add(["name": .text("سه")])
+        let end = try image.replica.status().end.position
+        let batch = try image.replica.readLog(
+            afterPosition: end - 2,
+            for: branch.replica.node.origin,
+            bytesMax: 1 << 20,
+            entriesMax: 2
+        ).batch
+        #expect(throws: (any Error).self) { try branch.replica.apply([batch], from: image.peer) }
+        let told = try branch.replica.status().contradictions
+        #expect(told.count == 1 && told.first?.chainHere != told.first?.chainThere)
+        #expect(try branch.value("name", of: known) == .text("یک"))
+    }
+
     @Test("Head office rolled back unnoticed has written since: both contents stay, and both sides raise an alarm")
     func twoContents() throws {
         let (hub, branches, id) = try offices()
