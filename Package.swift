@@ -20,10 +20,10 @@ let package = Package(
         .package(url: "https://github.com/onevcat/Rainbow", from: "4.2.2"),
     ],
     targets: [
-        // system: C libraries from Debian, and one shim for a variadic C function.
+        // system: C libraries from Debian, and one shim for variadic C functions.
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
-        .target(name: "CSQLite"),
+        .target(name: "CSQLite", cSettings: [.define("FAULT_INJECTION", .when(configuration: .debug))]),
 
         // core: standard library only.
         .target(name: "Causality", swiftSettings: faultInjection),

@@ -1,3 +1,4 @@
+import CSQLite
 import Glibc
 
 /// A place at which a process can be made to end as if it were killed: the moments between two things that must both
@@ -40,6 +41,18 @@ package enum Failpoint: String, CaseIterable, Sendable {
             guard let order = Self.order, order.point == self else { return }
             passes += 1
             if passes == order.pass { _exit(137) }
+        #endif
+    }
+
+    /// Lets SQLite run out of memory if that was ordered: `PEYVAND_ALLOCATION=37` refuses it the 37th piece that it asks
+    /// for, `PEYVAND_ALLOCATION=37:` that one and all that follow.
+    static func orderFailingAllocation() {
+        #if FAULT_INJECTION
+            guard let text = getenv("PEYVAND_ALLOCATION").map({ String(cString: $0) }) else { return }
+            let forEver = text.hasSuffix(":")
+            guard let number = Int(forEver ? text.dropLast() : text[...]),
+                csqlite_fail_allocation(number, forEver ? 1 : 0) == 0
+            else { fatalError("PEYVAND_ALLOCATION is \(text); it should be like 37, before SQLite is used.") }
         #endif
     }
 

@@ -406,8 +406,7 @@ extension TableDescription {
 extension ReplicaWriter {
     /// The next free identifier of this node in a table, seen also after other programs' inserts.
     func nextIdentifier(of table: TableDescription) throws -> Int64 {
-        // Preparing it costs more than anything else in a small transaction: the view names every table.
-        let select = try db.cachedStatement(sql: "SELECT \(table.name) FROM nextId")
+        let select = try db.cachedStatement(sql: ReplicaSQL.nextIdentifierQuery(of: table))
         guard let next = try Int64.fetchOne(select) else { throw StoreFailure.notJoined }
         return next
     }

@@ -206,8 +206,16 @@ package final class Replica: Sendable {
         syncDirectory(of: path)
     }
 
+    /// How SQLite gets its memory in this process, said once. Refused when it works already, which does no harm.
+    private static let memorySettings: Void = {
+        // Readers and the writer wait for each other many times less.
+        _ = csqlite_leave_out_memory_count()
+        Failpoint.orderFailingAllocation()
+    }()
+
     /// How this node's own connections work.
     static func configuration(busySeconds: Double) -> Configuration {
+        _ = memorySettings
         var configuration = Configuration()
         configuration.foreignKeysEnabled = false
         configuration.busyMode = .timeout(busySeconds)
