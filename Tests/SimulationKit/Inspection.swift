@@ -104,9 +104,11 @@ extension Replica {
         try read { reader in
             for table in schema.tables {
                 for place in [table.name, table.graveyard] {
-                    for row in try Row.fetchAll(reader.db, sql: "SELECT * FROM \(place) ORDER BY id") {
-                        lines.append(place + " " + row.databaseValues.map(\.description).joined(separator: "|"))
-                    }
+                    // SQLite puts a row together many times faster than somebody who asks for each value.
+                    let columns = try reader.db.columns(in: place).map { "quote(\($0.name.quotedDatabaseIdentifier))" }
+                    let row = "'\(place) ' || " + columns.joined(separator: " || '|' || ")
+                    let rows = try reader.db.cachedStatement(sql: "SELECT \(row) FROM \(place) ORDER BY id")
+                    lines += try String.fetchAll(rows)
                 }
             }
         }

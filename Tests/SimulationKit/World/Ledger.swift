@@ -11,6 +11,19 @@ import TestKit
 struct ChangeKey: Hashable {
     let id: ChangeSetID
     let chain: ChangeChain
+
+    init(id: ChangeSetID, chain: ChangeChain) {
+        self.id = id
+        self.chain = chain
+    }
+
+    /// Of a row of the log: position, digest, origin, number, chain.
+    fileprivate init?(_ row: Row) {
+        guard let origin = Origin(rawValue: UInt32(row[2] as Int64)),
+            let chain = ChangeChain(bytes: [UInt8](row[4] as Data))
+        else { return nil }
+        self.init(id: ChangeSetID(origin: origin, seq: UInt64(row[3] as Int64)), chain: chain)
+    }
 }
 
 /// A text that one write brought into the world, and no other: `w17-` at its beginning.
@@ -83,39 +96,42 @@ struct Ledger {
 
     /// Reads what is new in a node's log.
     ///
-    /// - Returns: What the log holds now.
-    mutating func observe(_ replica: Replica, knowing known: KnownLog) throws -> KnownLog {
-        try replica.read { reader in
-            var now = known
-            now.origin = replica.node.origin
-            if known.end.position > 0 {
+    /// - Parameter log: What it was known to hold, and then what it holds now.
+    /// - Returns: The marks in what is new.
+    mutating func observe(_ replica: Replica, _ log: inout KnownLog) throws -> [Mark] {
+        let end = log.end
+        let (isRewritten, rows) = try replica.read { reader in
+            var isRewritten = false
+            if end.position > 0 {
                 let digest = try Int64.fetchOne(
                     reader.db.cachedStatement(sql: "SELECT digest FROM log WHERE position = ?"),
-                    arguments: [Int64(known.end.position)]
+                    arguments: [Int64(end.position)]
                 )
-                // It was written anew.
-                if digest.map({ UInt64(bitPattern: $0) }) != known.end.digest { now = KnownLog(origin: now.origin) }
+                isRewritten = digest.map { UInt64(bitPattern: $0) } != end.digest
             }
             let rows = try Row.fetchAll(
                 reader.db.cachedStatement(
                     sql: "SELECT position, digest, origin, seq, chain FROM log WHERE position > ? ORDER BY position"
                 ),
-                arguments: [Int64(now.end.position)]
+                arguments: [isRewritten ? 0 : Int64(end.position)]
             )
             for row in rows {
-                guard let origin = Origin(rawValue: UInt32(row[2] as Int64)),
-                    let chain = ChangeChain(bytes: [UInt8](row[4] as Data))
-                else { continue }
-                let key = ChangeKey(id: ChangeSetID(origin: origin, seq: UInt64(row[3] as Int64)), chain: chain)
-                now.end = LogPrefix(stored: row[0], row[1])
-                now.keys.append(key)
-                if contents[key] == nil, let content = try reader.logEntry(at: now.end.position)?.content {
-                    learn(content, key)
-                }
-                now.marks.formUnion(marks[key] ?? [])
+                guard let key = ChangeKey(row), contents[key] == nil else { continue }
+                if let content = try reader.logEntry(at: UInt64(row[0] as Int64))?.content { learn(content, key) }
             }
-            return now
+            return (isRewritten, rows)
         }
+        if isRewritten { log = KnownLog() }
+        log.origin = replica.node.origin
+        var new: [Mark] = []
+        for row in rows {
+            guard let key = ChangeKey(row) else { continue }
+            log.end = LogPrefix(stored: row[0], row[1])
+            log.keys.append(key)
+            new += marks[key] ?? []
+        }
+        log.marks.formUnion(new)
+        return new
     }
 
     private mutating func learn(_ content: ChangeSet, _ key: ChangeKey) {

@@ -13,7 +13,9 @@ extension Script {
     package init(drawnFrom seed: UInt64) {
         var random = SeededRandom(seed: seed)
         let weather = Set(Weather.allCases.filter { _ in random.oneIn(2) })
-        let branches = [1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8, 8, 12, 40][random.below(random.oneIn(8) ? 16 : 15)]
+        // Most that can go wrong needs few; what grows with their number is seen now and then.
+        let sizes = random.oneIn(20) ? [8, 8, 8, 8, 8, 8, 12, 12, 12, 40] : [1, 1, 1, 2, 2, 3, 3, 3, 4, 5]
+        let branches = sizes[random.below(10)]
         var scale = Scale()
         if weather.contains(.smallBatches) {
             scale.batchEntries = UInt64(1 + random.below(12))
@@ -22,7 +24,7 @@ extension Script {
         }
         if weather.contains(.trimming) { (scale.leaseDays, scale.historyDays) = (3, 1) }
         if weather.contains(.snapshots) { scale.snapshotRows = 40 }
-        let hours = UInt64(max(24, 1500 / (branches + 1) + random.below(100)))
+        let hours = UInt64(max(24, 1400 / (branches + 1) + random.below(100)))
         self.init(seed: seed, branches: branches, scale: scale, steps: [])
         var drawn: [Step] = []
         func time() -> UInt64 { random.next() % (hours * Self.hour) }
@@ -36,9 +38,9 @@ extension Script {
         func some(_ count: Int) -> Int { 1 + random.below(count * 2) }
 
         // People write everywhere, often the same rows; several things at once, or within a minute.
-        for _ in 0..<130 {
+        for _ in 0..<110 {
             let (node, at) = (anyNode(), time())
-            let spread = random.oneIn(2) ? 20 : 60_000
+            let spread = random.oneIn(4) ? 60_000 : 20
             for _ in 0..<(1 + random.below(8)) {
                 let verb = [Step.Verb.add, .call, .edit, .edit, .edit, .many][random.below(6)]
                 let row = random.oneIn(2) ? UInt64(random.below(8)) : number()
@@ -55,20 +57,20 @@ extension Script {
 
         // Lines: about one call for each branch in some hours; many stay open.
         func meeting() -> [UInt64] {
-            let isBad = weather.contains(.badLines) && random.oneIn(2)
+            let isBad = weather.contains(.badLines) && !random.oneIn(4)
             return [
                 random.oneIn(12) ? 2 : random.oneIn(3) ? 0 : 1,
-                isBad && random.oneIn(6) ? 20_000 : UInt64(1 + random.below(isBad ? 3000 : 200)),
+                isBad && random.oneIn(4) ? 20_000 : UInt64(1 + random.below(isBad ? 3000 : 200)),
                 isBad && random.oneIn(3) ? UInt64(1 + random.below(40)) : 0,
-                isBad && random.oneIn(2) ? UInt64(50 + random.below(random.oneIn(2) ? 600 : 8000)) : 0,
-                weather.contains(.silence) && random.oneIn(8) ? UInt64(50 + random.below(4000)) : 0,
+                isBad && !random.oneIn(4) ? UInt64(50 + random.below(random.oneIn(2) ? 600 : 8000)) : 0,
+                weather.contains(.silence) && random.oneIn(4) ? UInt64(50 + random.below(4000)) : 0,
                 random.next() % 1_000_000,
             ]
         }
         add(Int(hours) * branches / 6 + 10, .meet, node: branch, meeting)
         add(some(Int(hours) * branches / 60 + 2), .hangUp, node: branch) { [] }
         add(weather.contains(.badLines) ? some(20) : 0, .cut, node: branch) { [] }
-        add(Int(hours) / 4, .upkeep, node: anyNode) { [] }
+        add(Int(hours) / 8, .upkeep, node: anyNode) { [number()] }
         if weather.contains(.absence) {
             add(some(2), .away, node: branch) { [Self.hour * (random.oneIn(2) ? 5 : 24 * UInt64(1 + random.below(6)))] }
         }

@@ -13,12 +13,14 @@ final class SimulatedNode: NodeOnDisk {
     var awayUntil: UInt64 = 0
     /// What its disk held at moments that a script wanted remembered.
     var remembered: CrashDisk.State?
+    /// Whether something that another program had written was in no log then.
+    var remembersUnsealed = false
     /// Its log was in a backup up to here.
     var backedUp: UInt64 = 0
     /// Its number when the world began.
     var firstOrigin: Origin?
     /// What its log is known to hold.
-    var log = KnownLog() { didSet { held.formUnion(log.marks) } }
+    var log = KnownLog()
     /// What its disk has had since it was put back last: what waits to be issued again is in no log for a while.
     var held: Set<Mark> = []
     /// The number under which it was last found equal to head office.

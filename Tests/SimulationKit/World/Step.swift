@@ -28,7 +28,7 @@ package struct Step: Hashable, Sendable {
         case remember, putBack, clone
         // A backup with the node's own commands, and its restoration.
         case backup, recover
-        // What a running node does by itself now and then.
+        // What a running node does by itself now and then: 0 as far as the search index.
         case upkeep
         // No line for so many milliseconds.
         case away

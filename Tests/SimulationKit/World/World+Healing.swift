@@ -51,7 +51,7 @@ extension World {
 
     private func meetUntilEqual() {
         for round in 1...Self.roundsMax {
-            for node in nodes { keepUp(node) }
+            for node in nodes { keepUp(node, searching: round == 1) }
             nodes.forEach(repairAsTold)
             for index in nodes.indices.dropFirst() {
                 time.milliseconds += 60_000
@@ -170,7 +170,7 @@ extension World {
             try lookAtTables()
             try lookAtConflicts()
             if let hub = hub.replica { try lookAtAcknowledgements(hub) }
-            for branch in nodes.dropFirst() { try lookAtSecondDelivery(branch) }
+            try lookAtSecondDelivery()
             try lookAtErased(erasedRows())
             lookAtNumbers()
         } catch {

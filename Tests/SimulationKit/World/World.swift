@@ -407,9 +407,12 @@ package final class World {
     func observe(_ node: SimulatedNode) {
         guard let replica = node.replica, node.disk.isPowered, !node.isDiskBad else { return }
         do {
-            let before = node.log
-            node.log = try ledger.observe(replica, knowing: before)
-            if let followed { tell(of: followed.mark, in: node.log, from: before, of: node, to: followed.tell) }
+            // Kept only for who wants to know: a log is long, and looked at after every commit.
+            let before = followed == nil ? nil : node.log
+            node.held.formUnion(try ledger.observe(replica, &node.log))
+            if let followed, let before {
+                tell(of: followed.mark, in: node.log, from: before, of: node, to: followed.tell)
+            }
         } catch {
             violate("I2", "the log of node \(node.number) cannot be read: \(error)")
         }
