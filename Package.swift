@@ -75,6 +75,7 @@ let package = Package(
         .target(name: "TestKit", dependencies: ["SyncProtocol", "Causality"], path: "Tests/TestKit"),
         .target(
             name: "CCrashDisk",
+            dependencies: ["CSQLite"],
             path: "Tests/SimulationKit/CCrashDisk",
             linkerSettings: [.linkedLibrary("sqlite3")]
         ),

@@ -86,7 +86,7 @@ extension Replica {
                     try merge(pieces, from: peer, &taken)
                 } catch let found as TwoContents {
                     // Nothing of it stays; that it happened does, and people are told.
-                    try stop(at: .contradicts(found.id, here: found.atHeadOffice.prefix, there: found.here.prefix))
+                    throw try contradiction(found.id, atHeadOffice: found.atHeadOffice.prefix, here: found.here.prefix)
                 }
             }
             for batch in batches {

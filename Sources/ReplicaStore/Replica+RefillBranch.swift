@@ -199,21 +199,21 @@ extension Replica {
         }
     }
 
-    /// Ends the session when one change set has two contents, and remembers it.
-    func stop(at outcome: RefillOutcome) throws {
+    /// Ends the session when one change set has two contents.
+    private func stop(at outcome: RefillOutcome) throws {
         guard case .contradicts(let id, let here, let there) = outcome else { return }
+        throw try contradiction(id, atHeadOffice: here, here: there)
+    }
+
+    /// Remembers that one change set has two contents, for `status`; what the session ends with.
+    func contradiction(_ id: ChangeSetID, atHeadOffice: UInt64, here: UInt64) throws -> Refusal {
         let hub = node.hub?.node ?? []
-        let now = wallClock()
         try withWriter { writer in
             try writer.transaction {
-                try writer.db.cachedStatement(sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)")
-                    .execute(arguments: [
-                        Data(hub), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
-                        Int64(bitPattern: there), Int64(clamping: now),
-                    ])
+                try writer.noteContradiction(id, with: hub, here: atHeadOffice, there: here)
             }
         }
-        throw Refusal.contradiction(id, here: here, there: there)
+        return .contradiction(id, here: atHeadOffice, there: here)
     }
 
     private func forgetContradictions() throws {

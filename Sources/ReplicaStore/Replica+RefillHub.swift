@@ -339,14 +339,21 @@ extension ReplicaWriter {
     /// Remembers that one change set has two contents; the exchange with that node stops.
     fileprivate func note(_ outcome: RefillOutcome, with peer: SyncPeer) throws {
         guard case .contradicts(let id, let here, let there) = outcome else { return }
+        try noteContradiction(id, with: peer.node.bytes, here: here, there: there)
+        try db.cachedStatement(sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?")
+            .execute(arguments: [Refusal.contradiction(id, here: here, there: there).sentence, Data(peer.node.bytes)])
+    }
+
+    /// Remembers for `status` that one change set has two contents, at head office and at a branch.
+    ///
+    /// - Parameter node: The other side's.
+    func noteContradiction(_ id: ChangeSetID, with node: [UInt8], here: UInt64, there: UInt64) throws {
         try db.cachedStatement(sql: "INSERT OR IGNORE INTO contradiction VALUES (?, ?, ?, ?, ?, ?)").execute(
             arguments: [
-                Data(peer.node.bytes), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
+                Data(node), id.origin.rawValue, Int64(clamping: id.seq), Int64(bitPattern: here),
                 Int64(bitPattern: there), Int64(clamping: wallClock()),
             ]
         )
-        try db.cachedStatement(sql: "UPDATE registeredNode SET refusals = refusals + 1, lastRefusal = ? WHERE node = ?")
-            .execute(arguments: [Refusal.contradiction(id, here: here, there: there).sentence, Data(peer.node.bytes)])
     }
 }
 

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include "CSQLite.h"
 #include "Storage.h"
 
 #include <dirent.h>
@@ -854,8 +855,8 @@ static int x_last_error(sqlite3_vfs *vfs, int size, char *text) {
 
 crash_disk *crash_disk_make(const char *directory) {
     char full[PATH_MAX];
-    /* Counting its memory takes a lock of the whole process with each piece. Refused, and no harm, once SQLite runs. */
-    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    /* As a replica does, which comes too late here: disks are made first. */
+    csqlite_leave_out_memory_count();
     if (sqlite3_initialize() != SQLITE_OK || !realpath(directory, full)) return NULL;
     pthread_mutex_lock(&lock_of_all);
     if (!real) {

@@ -11,12 +11,9 @@ import TestKit
 struct ChangeKey: Hashable {
     let id: ChangeSetID
     let chain: ChangeChain
+}
 
-    init(id: ChangeSetID, chain: ChangeChain) {
-        self.id = id
-        self.chain = chain
-    }
-
+extension ChangeKey {
     /// Of a row of the log: position, digest, origin, number, chain.
     fileprivate init?(_ row: Row) {
         guard let origin = Origin(rawValue: UInt32(row[2] as Int64)),
