@@ -183,7 +183,10 @@ extension Replica {
 
     /// Checks a backup, without changing anything.
     package static func checkBackup(_ file: String, schema: Schema = .current) throws -> BackupReport {
-        guard access(file, R_OK) == 0 else { throw BackupFailure.noFile(file) }
+        var isDirectory: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: file, isDirectory: &isDirectory), !isDirectory.boolValue,
+            access(file, R_OK) == 0
+        else { throw BackupFailure.noFile(file) }
         var configuration = copyConfiguration()
         configuration.readonly = true
         do {
@@ -406,6 +409,10 @@ extension Replica {
     }
 
     private static func backupFailure(_ error: any Error, _ file: String) -> any Error {
+        if let error = error as? CocoaError {
+            let reason = error.code == .fileWriteOutOfSpace ? "the disk is full" : error.localizedDescription
+            return BackupFailure.failed("\(file) cannot be copied: \(reason). Nothing was changed.")
+        }
         guard let error = error as? DatabaseError else { return error }
         switch error.resultCode {
         case .SQLITE_FULL: return BackupFailure.failed("The disk of \(file) is full. Nothing was kept.")

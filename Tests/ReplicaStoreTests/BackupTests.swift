@@ -158,6 +158,25 @@ struct BackupTests {
         #expect(try Data(contentsOf: URL(filePath: Replica.path(in: hub.directory))) == before)
     }
 
+    @Test("A restore that could not copy its file ended with words for programmers")
+    func cannotCopy() throws {
+        let hub = try Office.headOffice()
+        _ = try hub.replica.backup(to: file) { _, _ in }
+        let directory = home.path + "/restored"
+        let inTheWay = Replica.path(in: directory) + ".restoring"
+        try FileManager.default.createDirectory(atPath: inTheWay, withIntermediateDirectories: true)
+        #expect {
+            _ = try Replica.restore(file, to: directory, replacing: false, older: false, clock: clock)
+        } throws: { error in
+            if case BackupFailure.failed(let sentence) = error { sentence.contains(file) } else { false }
+        }
+        #expect(!Replica.exists(in: directory))
+        // A directory is no backup.
+        #expect(throws: BackupFailure.noFile(directory)) {
+            try Replica.restore(directory, to: directory, replacing: false, older: false, clock: clock)
+        }
+    }
+
     @Test("A directory that was copied is noticed when it is opened, and gives no number twice")
     func copiedDirectory() throws {
         let hub = try Office.headOffice()
