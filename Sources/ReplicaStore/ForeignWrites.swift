@@ -86,7 +86,8 @@ extension ReplicaWriter {
         }
         let operation: RowOperation
         switch (before?.isAlive, after.isAlive) {
-        case (nil, true): operation = .birth
+        // A row with a number of a former life was made before that ended, and may be known elsewhere.
+        case (nil, true): operation = id.origin == node.origin ? .birth : .restore
         case (nil, false), (true, false): operation = .delete
         case (false, true): operation = .restore
         case (true, true), (false, false):

@@ -165,15 +165,16 @@ package final class Replica: Sendable {
                 let fence = Fence(directory: directory)
                 let finding = fence.compare(openings: try LocalFact.read(.openings, db))
                 let writer = try ReplicaWriter(db, schema: schema, node: node, fence: fence, nodeClock: clock)
-                try writer.catchUpWithSchema()
-                if finding == .broken { try writer.transaction { try writer.fenceIsBroken() } }
+                // Before any other transaction, because that would seal what other programs wrote under the old number.
+                if finding == .broken { try writer.transaction(sealing: false) { try writer.fenceIsBroken() } }
                 if node.role == .headOffice, let reason = try writer.fact(.mustRenew) {
-                    try writer.transaction {
+                    try writer.transaction(sealing: false) {
                         try writer.beginNewLifeOfHeadOffice(
                             reason: (RenewalReason(rawValue: reason) ?? .fence).sentence
                         )
                     }
                 }
+                try writer.catchUpWithSchema()
                 return writer
             }
             openWriter = writer

@@ -179,8 +179,9 @@ extension ReplicaWriter {
     private static let originsDrawnFrom: Int64 = 16_384
 
     /// At head office: goes on under a new origin number, because it was restored or is a copy, as part of the
-    /// present transaction. What it has written stays as it is; what it has written since comes back from its
-    /// branches, under the old number.
+    /// present transaction, which has sealed nothing. What it has written stays as it is; what it has written since
+    /// comes back from its branches, under the old number. What other programs had written and it had not taken up
+    /// gets the new number: under the old one it may have been sent already, with another content.
     func beginNewLifeOfHeadOffice(reason: String) throws {
         guard node.role == .headOffice else { return }
         let seq = vector[node.origin]?.seq ?? 0
@@ -190,6 +191,7 @@ extension ReplicaWriter {
         try note(.nextOrigin, min(first, max(next + 1, Int64(Origin.rawValueMax) - Self.originsDrawnFrom)))
         let origin = try nextOrigin()
         try switchOrigin(to: origin, after: seq, reason: reason)
+        try sealForeignWrites()
         guard let row = node.branchRow else { return }
         let transaction = LocalTransaction(self, arena: FieldArena())
         guard try transaction.contains("branch", id: row) else { return }
@@ -198,7 +200,7 @@ extension ReplicaWriter {
     }
 
     /// What lies beside the database says that this is a copy of it, or an older state: as part of the present
-    /// transaction.
+    /// transaction, which has sealed nothing.
     func fenceIsBroken() throws {
         guard node.isJoined else { return }
         switch node.role {

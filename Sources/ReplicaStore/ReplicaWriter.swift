@@ -157,23 +157,25 @@ final class ReplicaWriter {
     ///
     /// A row that cannot be applied is seldom, so nobody pays for a way back to before each row: when one turns
     /// up, all is rolled back and `body` runs a second time, carefully.
-    func transaction<Result>(_ body: () throws -> Result) throws -> Result {
+    ///
+    /// - Parameter sealing: False where `body` decides first under which number those writes are sealed, or whether.
+    func transaction<Result>(sealing: Bool = true, _ body: () throws -> Result) throws -> Result {
         do {
-            return try attempt(body)
+            return try attempt(sealing, body)
         } catch is RowTrouble {
             isCareful = true
             defer { isCareful = false }
-            return try attempt(body)
+            return try attempt(sealing, body)
         }
     }
 
-    private func attempt<Result>(_ body: () throws -> Result) throws -> Result {
+    private func attempt<Result>(_ sealing: Bool, _ body: () throws -> Result) throws -> Result {
         do {
             try comeBackToFile()
             try db.cachedStatement(sql: "BEGIN IMMEDIATE").execute()
             do {
                 erasing.logEnd = end.position
-                try sealForeignWrites()
+                if sealing { try sealForeignWrites() }
                 let result = try body()
                 try completeErasures()
                 // After that, for nothing is listed of a row that is erased.

@@ -253,6 +253,45 @@ struct RefillStoryTests {
         try expectDone(image, branches)
     }
 
+    @Test("What another program wrote before head office was put back was taken up twice, under one number")
+    func unsealedBeforeFalling() throws {
+        let (hub, branches, known) = try offices(["a", "b"])
+        let made = try hub.otherProgram { db in
+            try db.execute(sql: "INSERT INTO customer(id, name, city) SELECT customer, 'زهرا', 'قم' FROM nextId")
+            try db.execute(sql: "UPDATE customer SET note = 'ناشناس' WHERE id = ?", arguments: [known.rawValue])
+            return try #require(RowID(rawValue: db.lastInsertedRowID))
+        }
+        let copy = try hub.copy()
+        try hub.replica.sealForeignWrites()
+        try hub.add(["name": .text("دیگر")])
+        try branches[0].sync(with: hub)
+        hub.wait(60_000)
+        branches[0].wait(60_000)
+        try branches[0].edit(made, ["city": .text("کاشان")])
+        let image = try Office(from: copy, fence: .missing)
+        try converge(image, branches)
+        for office in [image] + branches {
+            #expect(try office.value("name", of: made) == .text("زهرا"))
+            #expect(try office.value("city", of: made) == .text("کاشان"))
+            #expect(try office.value("note", of: known) == .text("ناشناس"))
+            #expect(try office.replica.status().contradictions.isEmpty)
+        }
+        try expectDone(image, branches)
+    }
+
+    @Test("What only another program's transaction had, before head office was put back, reaches everybody")
+    func unsealedOnlyInTheImage() throws {
+        let (hub, branches, _) = try offices(["a"])
+        let made = try hub.otherProgram { db in
+            try db.execute(sql: "INSERT INTO customer(id, name) SELECT customer, 'زهرا' FROM nextId")
+            return try #require(RowID(rawValue: db.lastInsertedRowID))
+        }
+        let image = try hub.revived(isNoticed: true)
+        try converge(image, branches)
+        #expect(try branches[0].value("name", of: made) == .text("زهرا"))
+        try expectDone(image, branches)
+    }
+
     @Test("A branch refused another change set under a number that it knew, and nobody was told that there are two")
     func anotherContentFromHeadOffice() throws {
         let hub = try Office.headOffice()

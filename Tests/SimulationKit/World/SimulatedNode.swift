@@ -13,8 +13,6 @@ final class SimulatedNode: NodeOnDisk {
     var awayUntil: UInt64 = 0
     /// What its disk held at moments that a script wanted remembered.
     var remembered: CrashDisk.State?
-    /// Whether something that another program had written was in no log then.
-    var remembersUnsealed = false
     /// Its log was in a backup up to here.
     var backedUp: UInt64 = 0
     /// Its number when the world began.

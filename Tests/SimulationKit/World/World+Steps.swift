@@ -65,7 +65,6 @@ extension World {
             setClock(step, of: node)
         case .remember:
             node.remembered = node.disk.state()
-            node.remembersUnsealed = node.held.contains { ledger.rows[$0] == nil }
             ledger.wasCopied(node.held)
         case .putBack, .clone:
             putBack(step)
@@ -343,8 +342,7 @@ extension World {
             "\(step.node == 0 ? "head office" : "disk") put back, fence \(["fits", "of another", "missing"][Int(fence)])"
         )
         if node === hub { wasHubPutBack = true }
-        // What another program had written is taken up twice then, under one number, though the fence tells.
-        if node === hub, fence == 0 || node.remembersUnsealed { wasHubPutBackUnseen = true }
+        if node === hub, fence == 0 { wasHubPutBackUnseen = true }
         let held = node.held
         bury(step.node)
         node.disk.restore(state)
