@@ -13,7 +13,7 @@ final class PeyvandProcess: Sendable {
         ProcessInfo.processInfo.environment["PEYVAND_BINARY"]
         ?? URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path + "/peyvand"
 
-    private static let inheritedNames: Set = ["PATH", "ASAN_OPTIONS", "TSAN_OPTIONS"]
+    private static let inheritedNames: Set = ["PATH", "LD_PRELOAD", "ASAN_OPTIONS", "TSAN_OPTIONS"]
 
     /// Held while something is opened that must not be inherited, and while a process starts.
     private static let starting = Mutex(())

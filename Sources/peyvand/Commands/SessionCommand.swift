@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Synchronization
 
 /// A command about a node: it finds the node, asks, prints.
 protocol SessionCommand: AsyncParsableCommand {
@@ -95,16 +96,16 @@ private struct WrittenDocument: Encodable {
 enum Interruption {
     /// Notes the next interrupt instead of ending the process; one after it ends the process.
     static func watch() {
-        interrupted = 0
+        interrupted.store(false, ordering: .relaxed)
         var action = sigaction()
-        action.__sigaction_handler.sa_handler = { _ in interrupted = 1 }
+        action.__sigaction_handler.sa_handler = { _ in interrupted.store(true, ordering: .relaxed) }
         action.sa_flags = Int32(bitPattern: UInt32(SA_RESETHAND))
         sigaction(SIGINT, &action, nil)
         sigaction(SIGTERM, &action, nil)
     }
 
     /// Whether the person wants the work to end.
-    static var isRequested: Bool { interrupted != 0 }
+    static var isRequested: Bool { interrupted.load(ordering: .relaxed) }
 
     /// Ends work between two of its steps when the person wants it.
     ///
@@ -112,5 +113,5 @@ enum Interruption {
     static func check() throws { if isRequested { throw CancellationError() } }
 }
 
-/// Written by the signal handler only, which may do nothing more than this; a late look does no harm.
-private nonisolated(unsafe) var interrupted: sig_atomic_t = 0
+/// Set by the signal handler, which may do nothing more than this, and looked at by whichever thread works.
+private let interrupted = Atomic(false)
