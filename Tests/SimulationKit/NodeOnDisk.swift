@@ -58,7 +58,11 @@ class NodeOnDisk {
         defer { crash_time_show(0) }
         let database = try DatabaseQueue(path: Replica.path(in: directory))
         defer { try? database.close() }
-        try database.writeWithoutTransaction(body)
+        try database.writeWithoutTransaction { db in
+            // A program that ends within its transaction leaves nothing of it.
+            defer { if db.isInsideTransaction { try? db.execute(sql: "ROLLBACK") } }
+            try body(db)
+        }
     }
 
     /// Changes the file beside the replica that notices copies. In place: it stays the same file.

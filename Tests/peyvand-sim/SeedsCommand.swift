@@ -102,7 +102,9 @@ struct SeedsCommand: ParsableCommand {
         var failed: [UInt64] = []
         let hasTime: @Sendable () -> Bool = { deadline.map { clock.now < $0 } ?? true }
         inOrder(count, jobs: jobs, while: hasTime) { number in
-            Result { try Self.play(first + UInt64(number)) }
+            // What a crash says of itself names the thread.
+            Thread.current.name = "seed \(first + UInt64(number))"
+            return Result { try Self.play(first + UInt64(number)) }
         } then: { number, result in
             done += 1
             let what: String?

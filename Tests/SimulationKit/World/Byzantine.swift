@@ -78,8 +78,9 @@ extension World {
         let lie = Lie.allCases[Int(step[0] % UInt64(Lie.allCases.count))]
         do {
             let hello = try branch.childFacts()
-            // Who has written nothing yet has nothing to contradict.
+            // Who has written nothing yet has nothing to contradict, and who has seen nothing writes after nothing.
             guard hello.origin != .none, lie != .otherContent || hello.ownSeq > 0,
+                lie != .timeBeforeWhatWasSeen || hello.cursor.position > 0,
                 (try? hub.decideWelcome(hello, receivedAtMilliseconds: hub.nowMilliseconds())) != nil
             else { return }
             tally.fault("lying branch: \(lie)")

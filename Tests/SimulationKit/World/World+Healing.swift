@@ -11,6 +11,8 @@ import TestKit
 
 extension World {
     /// So often each branch may have to meet head office until all know the same.
+    /// Greetings, what each side asks the other, receipts, and the end of the session.
+    private static let idleFramesMax = 24
     private static let roundsMax = 8
 
     /// Plays the whole script, heals the world, and looks. Ends with the first violation.
@@ -63,7 +65,7 @@ extension World {
             do {
                 guard round > 1, try isQuiet() else { continue }
                 tally.count("rounds until equal: \(round)")
-                return
+                return meetOnceMore()
             } catch {
                 return violate("I2", "a node cannot be looked at: \(error)")
             }
@@ -75,6 +77,21 @@ extension World {
             return tally.count("head office put back unseen: alarm")
         }
         violate("I30", "after \(Self.roundsMax) meetings of each branch with head office: \(differences())")
+    }
+
+    /// Branches that have nothing to say meet head office with a handful of frames, however much both hold.
+    private func meetOnceMore() {
+        for index in nodes.indices.dropFirst() {
+            let before = framesSent
+            time.milliseconds += 60_000
+            call(index, isOneShot: true, SimulatedLine.Quality(latencyMax: 5), seed: 0)
+            run(until: time.milliseconds + 3_600_000) { self.lines.isEmpty }
+            let frames = framesSent - before
+            tally.count("frames of a meeting with no news: \(frames)")
+            if frames > Self.idleFramesMax {
+                violate("I33", "node \(index) and head office have no news, and send \(frames) frames")
+            }
+        }
     }
 
     /// Does what a node's status asks people for when rows of a snapshot were refused by somebody's index.

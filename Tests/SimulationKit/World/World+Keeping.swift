@@ -112,14 +112,16 @@ extension World {
         }
     }
 
-    /// The last change set of an origin, or of all, that a log holds without its body.
+    /// The last change set of an origin, or of all, that a log cannot hand on: its body was let go, or is what an erasure
+    /// has left, unsigned, of one that head office itself has let go.
     private static func afterTrimmed(_ replica: Replica, origin: Origin?) throws -> UInt64 {
         let last = try replica.read { reader in
             try Int64.fetchOne(
                 reader.db,
                 sql: """
                     SELECT max(iif(?1 IS NULL, position, seq)) FROM log
-                    WHERE body IS NULL AND (?1 IS NULL OR origin = ?1)
+                    WHERE (body IS NULL OR position IN (SELECT position FROM unsignedBody))
+                        AND (?1 IS NULL OR origin = ?1)
                     """,
                 arguments: [origin.map { Int64($0.rawValue) }]
             )

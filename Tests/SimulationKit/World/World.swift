@@ -58,6 +58,8 @@ package final class World {
     var tally = Tally()
     private(set) var violations: [Violation] = []
     var trace = TraceHash()
+    /// By all sessions together.
+    var framesSent = 0
     var lastMark = 0
     /// Whether head office ever forgot what it had accepted.
     var wasHubPutBack = false
@@ -233,6 +235,7 @@ package final class World {
                 let framed = line.codec.encode(message)
                 for index in 0..<framed.frameCount(limits: limits) {
                     let frame = framed.frame(index, limits: limits)
+                    framesSent += 1
                     send(frame.header + frame.payload, line, from: end)
                 }
             case .startTimer(let timer, let duration):
