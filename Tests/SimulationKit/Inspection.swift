@@ -134,6 +134,20 @@ extension Replica {
         }
     }
 
+    /// How many rows a table has, living and deleted; erased ones are none.
+    private func rowCount(of table: TableDescription) throws -> Int {
+        try read { reader in
+            try Int.fetchOne(
+                reader.db.cachedStatement(
+                    sql: """
+                        SELECT (SELECT count(*) FROM \(table.name))
+                            + (SELECT count(*) FROM \(table.graveyard) WHERE \(ReplicaSQL.isKept))
+                        """
+                )
+            ) ?? 0
+        }
+    }
+
     /// Rows that are not what the set of change sets says, a sentence each, and how many were compared.
     func differences(from oracle: HistoryOracle, max: Int) throws -> (rows: Int, found: [String]) {
         var (rows, found) = (0, [String]())
@@ -144,6 +158,10 @@ extension Replica {
                 let (expected, present) = (oracle.expectation(of: id, in: table), try self.present(id, in: table))
                 guard present != expected, found.count < max else { continue }
                 found.append("\(table.name) \(id) is \(words(present)), and should be \(words(expected))")
+            }
+            let (expected, present) = (oracle.rowCount(of: table), try rowCount(of: table))
+            if present != expected, found.count < max {
+                found.append("\(table.name) has \(present) rows, living and deleted, and \(expected) were ever made")
             }
         }
         return (rows, found)

@@ -62,6 +62,11 @@ package struct HistoryOracle {
         return Expectation(isAlive: newest.operation != .delete, values: values)
     }
 
+    /// How many rows of a table were made and not erased.
+    package func rowCount(of table: TableDescription) -> Int {
+        writes.count { $0.key.table == table.number && !$0.value.contains { $0.operation == .erase } }
+    }
+
     /// The rows of a table that any change set names, ascending.
     package func identifiers(of table: TableDescription) -> [RowID] {
         writes.keys.filter { $0.table == table.number }.map(\.id).sorted()

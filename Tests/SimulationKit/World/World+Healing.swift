@@ -14,6 +14,8 @@ extension World {
     /// Greetings, what each side asks the other, receipts, and the end of the session.
     private static let idleFramesMax = 24
     private static let roundsMax = 8
+    /// Each reads every row.
+    private static let wholeLooksMax = 2
 
     /// Plays the whole script, heals the world, and looks. Ends with the first violation.
     func play() {
@@ -264,10 +266,27 @@ extension World {
     }
 
     private func lookAtTables() throws {
-        guard let hub = hub.replica else { return }
+        if let difference = try differenceFromLog() { violate("I4", difference) }
+    }
+
+    /// What at head office is not as the change sets of its log say, in a sentence; nil when all is.
+    private func differenceFromLog() throws -> String? {
+        guard let hub = hub.replica else { return nil }
         var oracle = HistoryOracle()
         for (entry, content) in try wholeLog() { oracle.add(content, time: entry.time) }
-        for difference in try hub.differences(from: oracle, max: 1).found { violate("I4", difference) }
+        return try hub.differences(from: oracle, max: 1).found.first
+    }
+
+    /// Head office's rows are those of whole change sets also in the middle of things, when it has just come back.
+    func lookAtWholeChangeSets() throws {
+        guard wholeLooks < Self.wholeLooksMax, !wasHubPutBack, let hub = hub.replica else { return }
+        let status = try hub.status()
+        guard status.parked == 0, try !hub.withWriter({ try $0.isForeignWritePending() }),
+            self.hub.log.keys.allSatisfy({ ledger.contents[$0] != nil })
+        else { return }
+        wholeLooks += 1
+        tally.count("looks at head office's rows when it came back")
+        if let difference = try differenceFromLog() { violate("I3", "head office came back: \(difference)") }
     }
 
     private func lookAtConflicts() throws {

@@ -60,6 +60,8 @@ package final class World {
     var trace = TraceHash()
     /// By all sessions together.
     var framesSent = 0
+    /// How often head office's rows were held against its log.
+    var wholeLooks = 0
     var lastMark = 0
     /// Whether head office ever forgot what it had accepted.
     var wasHubPutBack = false
@@ -501,6 +503,7 @@ package final class World {
         do {
             guard let replica = node.replica else { return }
             for problem in try replica.problems(isRewritten: true) { violate("I2", "node \(node.number): \(problem)") }
+            if node === hub { try lookAtWholeChangeSets() }
         } catch {
             violate("I2", "node \(node.number) cannot be looked at: \(error)")
         }
