@@ -280,6 +280,8 @@ extension World {
     /// Head office's rows are those of whole change sets also in the middle of things, when it has just come back.
     func lookAtWholeChangeSets() throws {
         guard wholeLooks < Self.wholeLooksMax, !wasHubPutBack, let hub = hub.replica else { return }
+        // Whoever looked before may have had another program's writes sealed.
+        observe(self.hub)
         let status = try hub.status()
         guard status.parked == 0, try !hub.withWriter({ try $0.isForeignWritePending() }),
             self.hub.log.keys.allSatisfy({ ledger.contents[$0] != nil })
