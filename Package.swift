@@ -72,7 +72,7 @@ let package = Package(
         ),
 
         // tests: what several suites use, then a suite per target.
-        .target(name: "TestKit", dependencies: ["SyncProtocol", "Causality"], path: "Tests/TestKit"),
+        .target(name: "TestKit", dependencies: ["ReplicaStore", "SyncProtocol", "Causality"], path: "Tests/TestKit"),
         .target(
             name: "CCrashDisk",
             dependencies: ["CSQLite"],
@@ -97,6 +97,18 @@ let package = Package(
                 .product(name: "Rainbow", package: "Rainbow"),
             ],
             path: "Tests/peyvand-sim"
+        ),
+        .executableTarget(
+            name: "peyvand-bench",
+            dependencies: [
+                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Rainbow", package: "Rainbow"),
+            ],
+            path: "Tests/peyvand-bench",
+            exclude: ["floors.json"]
         ),
         .testTarget(
             name: "SimulationTests",

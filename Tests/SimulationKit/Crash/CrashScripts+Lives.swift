@@ -1,5 +1,6 @@
 import Causality
 import GRDB
+import TestKit
 
 @testable import ReplicaStore
 

@@ -2,6 +2,7 @@ import CRM
 import Causality
 import SyncProtocol
 import Synchronization
+import TestKit
 
 @testable import ReplicaStore
 

@@ -1,0 +1,61 @@
+import CRM
+import Causality
+import Foundation
+import ReplicaStore
+import TestKit
+
+// Bytes on the line, and in the file.
+
+/// Bytes on the line for each row, for sessions that bring so many.
+struct LineBytes {
+    private let hub: Node
+    private let branch: Node
+    private let ids: [RowID]
+
+    init(_ data: DataSet) throws {
+        hub = try Node.headOffice()
+        branch = try Node.branch("branch", of: hub)
+        ids = try hub.load(data, rowsEach: 1000).activities
+        try branch.sync(with: hub)
+    }
+
+    /// What a session without news costs is taken off.
+    private func ofSession(_ write: () throws -> Void) throws -> Double {
+        try branch.sync(with: hub)
+        let idle = try branch.sync(with: hub)
+        try write()
+        return Double(try branch.sync(with: hub) - idle)
+    }
+
+    func perUpdate(_ count: Int) throws -> Double {
+        var random = SeededRandom(seed: UInt64(count))
+        let chosen = ids.shuffled(using: &random).prefix(count)
+        let bytes = try ofSession {
+            _ = try hub.replica.write { transaction in
+                for id in chosen {
+                    // As somebody does who ticks off a task: a word, and a moment that no other has.
+                    let outcome = ["done", "reached", "noAnswer", "refused"].randomElement(using: &random) ?? ""
+                    let moment = 1_700_000_000_000 + Int64(random.below(1 << 36))
+                    try transaction.update(
+                        "activity",
+                        id: id,
+                        ["outcome": .text(outcome), "doneAt": .integer(moment)]
+                    )
+                }
+            }
+        }
+        return bytes / Double(count)
+    }
+
+    func perNewRow(_ count: Int) throws -> Double {
+        let rows = DataSet(customers: count / 5 + 1, activitiesEach: 5, seed: UInt64(count)).activities.prefix(count)
+        let place = ColumnPlaces(.activity)["customer"]
+        let customers = try hub.replica.read { try $0.rows(.customer, after: nil, limit: 500) }.map(\.id.rawValue)
+        let values = rows.enumerated().map { number, activity in
+            var values = activity.values
+            values[place] = .integer(customers[number % customers.count])
+            return values
+        }
+        return try ofSession { try hub.insert(.activity, values, rowsEach: count) } / Double(count)
+    }
+}
