@@ -25,6 +25,9 @@ struct Erasing {
     var logEnd: UInt64 = 0
     /// At head office: rows that arrived after what they belong to was erased, by table.
     var lateChildren: [Int: Set<Int64>] = [:]
+    /// At head office: whether an order came back that it had given before it lost its log. What it has made since,
+    /// as the list of conflicts, is not in that.
+    var hasTakenOrder = false
     /// Whether anything was ever erased here; nil until somebody asks.
     var hasErased: Bool?
 }
@@ -34,7 +37,11 @@ extension ReplicaWriter {
 
     /// Checks that whoever orders rows to be erased may do so.
     func checkErasures(in set: IncomingChangeSet, from source: ChangeSource) throws {
-        guard source == .child, set.reader.blocks.contains(where: \.erasesRows) else { return }
+        guard set.reader.blocks.contains(where: \.erasesRows) else { return }
+        guard source == .child else {
+            erasing.hasTakenOrder = node.role == .headOffice
+            return
+        }
         throw Refusal(
             .invalidChange,
             "Change set \(set.reader.header.id) erases rows, which only head office may order."
@@ -108,6 +115,12 @@ extension ReplicaWriter {
 
     /// Orders the erasure of what came too late to be part of an order.
     private func eraseLateChildren() throws {
+        if erasing.hasTakenOrder {
+            erasing.hasTakenOrder = false
+            for merge in openMerges where merge.hasErased {
+                erasing.lateChildren[merge.table.number, default: []].formUnion(merge.erased)
+            }
+        }
         guard !erasing.lateChildren.isEmpty else { return }
         let late = erasing.lateChildren
         erasing.lateChildren = [:]
@@ -121,7 +134,7 @@ extension ReplicaWriter {
                 draft.add(RowChange(id: id, operation: .erase, columns: [], values: []), to: table)
             }
         }
-        if !draft.isEmpty { try appendOwn(draft, time: stamp.time) }
+        if draft.isEmpty { untick() } else { try appendOwn(draft, time: stamp.time) }
     }
 
     // MARK: Ending a transaction

@@ -25,7 +25,7 @@ final class RowMerge {
     let hasher: RowHasher
     let digests: DigestBuckets
     /// Rows that were erased, and rows whose writes were dropped because they are, since somebody took these.
-    private var erased: [Int64] = []
+    private(set) var erased: [Int64] = []
     private var dropped: [Int64] = []
 
     init(_ table: TableDescription, hasher: RowHasher, digests: DigestBuckets, in db: Database) throws {

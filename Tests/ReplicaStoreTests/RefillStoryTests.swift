@@ -279,6 +279,29 @@ struct RefillStoryTests {
         try expectDone(image, branches)
     }
 
+    @Test("A conflict listed by a head office put back kept a text whose erasure came back later")
+    func erasureComesBackAfterConflict() throws {
+        let (hub, branches, id) = try offices(["a", "b"])
+        try hub.edit(id, ["note": .text("نخست")])
+        let copy = try hub.copy()
+        _ = try hub.replica.erase(customer: id)
+        // One branch has heard of the order when head office falls back, the other has written.
+        try branches[1].sync(with: hub)
+        try branches[0].edit(id, ["note": .text("دوم")])
+        let image = try Office(from: copy, fence: .missing)
+        try branches[0].sync(with: image)
+        let isListed = try image.replica.read { try !$0.rows(.conflict, after: nil, limit: 1).isEmpty }
+        #expect(isListed)
+        try converge(image, branches)
+        for office in [image] + branches {
+            let listed = try office.replica.read { reader in
+                try reader.rows(.conflict, after: nil, limit: 100).filter { $0["ofRow"] == .integer(id.rawValue) }
+            }
+            #expect(listed.isEmpty)
+        }
+        try expectDone(image, branches)
+    }
+
     @Test("What only another program's transaction had, before head office was put back, reaches everybody")
     func unsealedOnlyInTheImage() throws {
         let (hub, branches, _) = try offices(["a"])
