@@ -42,7 +42,8 @@ extension Replica {
         var last: [Int64: (seq: Int64, chain: Data)] = [:]
         let decompressor = ZstdDecompressor()
         let isHeadOffice = try LocalNode.read(db)?.role == .headOffice
-        let hasLoaded = try LocalFact.read(.snapshotPosition, db) != nil
+        // Head office may have lost its log since, and with it where the snapshot began.
+        let hasLoaded = try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM snapshotHead)") ?? false
         for row in try Row.fetchAll(db, sql: "SELECT position, origin, seq, chain, digest, body FROM log ORDER BY 1") {
             let (origin, seq, chain) = (row[1] as Int64, row[2] as Int64, row[3] as Data)
             guard let number = Origin(rawValue: UInt32(origin)), let value = ChangeChain(bytes: [UInt8](chain)) else {
