@@ -25,9 +25,6 @@ struct Erasing {
     var logEnd: UInt64 = 0
     /// At head office: rows that arrived after what they belong to was erased, by table.
     var lateChildren: [Int: Set<Int64>] = [:]
-    /// At head office: whether an order came back that it had given before it lost its log. What it has made since,
-    /// as the list of conflicts, is not in that.
-    var hasTakenOrder = false
     /// Whether anything was ever erased here; nil until somebody asks.
     var hasErased: Bool?
 }
@@ -37,11 +34,7 @@ extension ReplicaWriter {
 
     /// Checks that whoever orders rows to be erased may do so.
     func checkErasures(in set: IncomingChangeSet, from source: ChangeSource) throws {
-        guard set.reader.blocks.contains(where: \.erasesRows) else { return }
-        guard source == .child else {
-            erasing.hasTakenOrder = node.role == .headOffice
-            return
-        }
+        guard source == .child, set.reader.blocks.contains(where: \.erasesRows) else { return }
         throw Refusal(
             .invalidChange,
             "Change set \(set.reader.header.id) erases rows, which only head office may order."
@@ -113,28 +106,32 @@ extension ReplicaWriter {
         return found
     }
 
-    /// Orders the erasure of what came too late to be part of an order.
-    private func eraseLateChildren() throws {
-        if erasing.hasTakenOrder {
-            erasing.hasTakenOrder = false
-            for merge in openMerges where merge.hasErased {
-                erasing.lateChildren[merge.table.number, default: []].formUnion(merge.erased)
-            }
-        }
-        guard !erasing.lateChildren.isEmpty else { return }
-        let late = erasing.lateChildren
+    /// At head office: orders the erasure of what belongs to erased rows and no order names. It arrived after the order,
+    /// or head office had been put back and has made it, as an entry of the list of conflicts, before its order came back.
+    private func eraseLateBelongings() throws {
+        guard node.role == .headOffice else { return }
+        var roots = erasing.lateChildren
         erasing.lateChildren = [:]
+        for merge in openMerges where merge.hasErased {
+            roots[merge.table.number, default: []].formUnion(merge.erased)
+        }
+        guard !roots.isEmpty else { return }
+        var late: [(merge: RowMerge, ids: [RowID])] = []
+        for (table, ids) in try ReplicaReader(db, schema: schema).belongings(of: roots) {
+            let merge = try merge(of: table)
+            let left = try ids.filter { try !merge.isErased($0.rawValue) }
+            if !left.isEmpty { late.append((merge, left)) }
+        }
+        guard !late.isEmpty else { return }
         let stamp = Stamp(time: try tick(), origin: node.origin)
         var draft = ChangeDraft()
-        let reader = ReplicaReader(db, schema: schema)
-        for (table, ids) in try reader.belongings(of: late) {
-            let merge = try merge(of: table)
-            for id in ids where try !merge.isErased(id.rawValue) {
+        for (merge, ids) in late {
+            for id in ids {
                 try merge.apply(RowWrite(id: id.rawValue, operation: .erase, columns: [], stamp: stamp), NoFields())
-                draft.add(RowChange(id: id, operation: .erase, columns: [], values: []), to: table)
+                draft.add(RowChange(id: id, operation: .erase, columns: [], values: []), to: merge.table)
             }
         }
-        if draft.isEmpty { untick() } else { try appendOwn(draft, time: stamp.time) }
+        try appendOwn(draft, time: stamp.time)
     }
 
     // MARK: Ending a transaction
@@ -143,7 +140,7 @@ extension ReplicaWriter {
     func completeErasures() throws {
         // What is erased only now was written in this transaction.
         let isOrdered = openMerges.contains(where: \.hasErased)
-        try eraseLateChildren()
+        try eraseLateBelongings()
         var rows: [Int: Set<Int64>] = [:]
         for merge in openMerges {
             let erased = merge.takeErased()

@@ -11,7 +11,7 @@ struct FramesCommand: ParsableCommand {
         abstract: "Sends real sessions frames that no node of ours would send."
     )
 
-    @Option(help: "How many frames; of ten thousand about one comes out as it was, and does not count.")
+    @Option(help: "How many frames; of fifteen thousand about one comes out as it was, and does not count.")
     var frames = 5_010_000
 
     @Option(help: "What the frames follow from.")

@@ -11,9 +11,9 @@ import TestKit
 
 extension World {
     /// So often each branch may have to meet head office until all know the same.
+    private static let roundsMax = 8
     /// Greetings, what each side asks the other, receipts, and the end of the session.
     private static let idleFramesMax = 24
-    private static let roundsMax = 8
     /// Each reads every row.
     private static let wholeLooksMax = 2
 
