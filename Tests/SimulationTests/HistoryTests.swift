@@ -34,4 +34,27 @@ struct HistoryTests {
         let failure = #expect(throws: Script.Malformed.self) { try Script(text: "seed 1\n\(line)\n") }
         #expect(failure?.line == 2)
     }
+
+    @Test("An empty file was played as a history in which nothing goes wrong")
+    func empty() {
+        for text in ["", "\n\n", "seed 1\nbranches 2\n"] {
+            #expect(throws: Script.Malformed.self) { try Script(text: text) }
+        }
+    }
+
+    @Test(
+        "Whatever numbers a script has, it is refused or played",
+        arguments: [UInt64.max, 1 << 63, 1 << 41, 1 << 40, 0],
+        Step.Verb.allCases
+    )
+    func wildNumbers(number: UInt64, verb: Step.Verb) throws {
+        let words = [String](repeating: "\(number)", count: 7).joined(separator: " ")
+        let lines = ["5 99 \(verb.rawValue) \(words)", "\(number) 1 \(verb.rawValue) \(words)"]
+        for line in lines {
+            guard let script = try? Script(text: "peyvand-script 1\nbranches 1\n0 1 meet 0 1\n3 1 add 1 1\n\(line)\n")
+            else { continue }
+            #expect(number <= 1 << 40)
+            #expect(try Simulation(playing: script).violation == nil)
+        }
+    }
 }

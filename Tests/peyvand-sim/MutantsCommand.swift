@@ -33,7 +33,7 @@ struct MutantsCommand: ParsableCommand {
         }
         let mutants = try Mutant.all().filter { only.isEmpty || only.contains($0.bug.rawValue) }
         if let shorten {
-            let script = try Script(text: String(contentsOfFile: shorten, encoding: .utf8))
+            let script = try Script(file: shorten)
             for mutant in mutants {
                 try keep(Mutant.shortest(script, finding: mutant.bug, playsMax: plays), mutant.bug)
             }

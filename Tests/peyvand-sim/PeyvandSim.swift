@@ -1,4 +1,5 @@
 import ArgumentParser
+import SimulationKit
 
 @main
 struct PeyvandSim: ParsableCommand {
@@ -10,4 +11,16 @@ struct PeyvandSim: ParsableCommand {
         ],
         defaultSubcommand: SeedsCommand.self
     )
+}
+
+extension Script {
+    /// The script of a file.
+    init(file: String) throws {
+        guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+            throw ValidationError(
+                "\(file) cannot be read as text. Give a file that --show has written, or one of Tests/Corpus."
+            )
+        }
+        try self.init(text: text)
+    }
 }

@@ -45,12 +45,15 @@ struct SeedsCommand: ParsableCommand {
         guard [seed == nil, seeds == nil, script == nil, minutes == nil].filter({ !$0 }).count <= 1 else {
             throw ValidationError("Choose one of --seed, --seeds, --minutes and --script.")
         }
-        guard jobs > 0 else { throw ValidationError("--jobs needs a number above 0.") }
+        guard jobs > 0, seeds ?? 1 > 0, minutes ?? 1 > 0 else {
+            throw ValidationError("--jobs, --seeds and --minutes need a number above 0: nothing played proves nothing.")
+        }
+        guard from <= UInt64(Int64.max) else { throw ValidationError("--from is at most \(Int64.max).") }
     }
 
     func run() throws {
         let one =
-            try script.map { try Script(text: String(contentsOfFile: $0, encoding: .utf8)) }
+            try script.map { try Script(file: $0) }
             ?? seed.map { Script(drawnFrom: $0) }
         if show { return print(one ?? Script(drawnFrom: from), terminator: "") }
         if let one { try play(one) } else { try playMany() }

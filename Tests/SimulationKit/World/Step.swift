@@ -111,44 +111,66 @@ extension Script: CustomStringConvertible {
     package struct Malformed: Error, CustomStringConvertible {
         package let line: Int
         package let text: String
+        package let expected: String
         package var description: String {
-            "Line \(line) of the script, \"\(text)\", is none. It should be: time node verb number..."
+            "Line \(line) of the script, \"\(text.prefix(80))\", is none. It should be: \(expected)."
         }
     }
 
+    /// The greatest number in a script: more milliseconds than thirty years have, and no sum of them is too large.
+    private static let numberMax: UInt64 = 1 << 40
+
     /// Reads a script. Lines that are empty or begin with `#` are left out.
+    ///
+    /// - Throws: ``Malformed``, also for a text that does not say what it is.
     package init(text: String) throws {
         self.init(seed: 0, branches: 1, scale: Scale(), steps: [])
+        var hasHead = false
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
             let words = line.split(separator: " ")
             guard let first = words.first, !first.hasPrefix("#") else { continue }
-            let numbers = words.dropFirst().compactMap { UInt64($0) }
-            func malformed() -> Malformed { Malformed(line: index + 1, text: String(line)) }
+            func malformed(_ expected: String) -> Malformed {
+                Malformed(line: index + 1, text: String(line), expected: expected)
+            }
+            let isSeed = first == "seed"
+            let numbers = words.dropFirst().compactMap { UInt64($0) }.filter { isSeed || $0 <= Self.numberMax }
             switch first {
             case "peyvand-script":
-                guard numbers == [1] else { throw malformed() }
+                guard numbers == [1] else { throw malformed(Self.head) }
+                hasHead = true
             case "seed":
-                guard numbers.count == 1 else { throw malformed() }
+                guard numbers.count == 1 else { throw malformed("seed and a number") }
                 seed = numbers[0]
             case "branches":
-                guard numbers.count == 1, (1...60).contains(numbers[0]) else { throw malformed() }
+                guard numbers.count == 1, (1...60).contains(numbers[0]) else {
+                    throw malformed("branches and a number from 1 to 60")
+                }
                 branches = Int(numbers[0])
             case "scale":
-                guard numbers.count == scale.numbers.count else { throw malformed() }
+                guard numbers.count == scale.numbers.count else {
+                    throw malformed("scale and \(scale.numbers.count) numbers")
+                }
                 scale = Scale(
                     batchEntries: numbers[0],
                     batchBytes: numbers[1],
                     frameBytes: numbers[2],
-                    leaseDays: numbers[3],
-                    historyDays: numbers[4],
+                    leaseDays: min(numbers[3], Self.daysMax),
+                    historyDays: min(numbers[4], Self.daysMax),
                     snapshotRows: numbers[5]
                 )
             default:
-                guard words.count >= 3, let at = UInt64(first), let node = Int(words[1]),
-                    let verb = Step.Verb(rawValue: String(words[2])), numbers.count == words.count - 2
-                else { throw malformed() }
-                steps.append(Step(at: at, node: node, verb, Array(numbers.dropFirst())))
+                let verb = words.count >= 3 ? Step.Verb(rawValue: String(words[2])) : nil
+                guard let at = UInt64(first), at <= Self.numberMax, let verb, let node = numbers.first,
+                    numbers.count == words.count - 2
+                else { throw malformed("time node verb number..., no number above \(Self.numberMax)") }
+                steps.append(Step(at: at, node: Int(node), verb, Array(numbers.dropFirst())))
             }
         }
+        guard hasHead else {
+            throw Malformed(line: 1, text: String(text.prefix { !$0.isNewline }), expected: Self.head)
+        }
     }
+
+    private static let head = "peyvand-script 1"
+    private static let daysMax: UInt64 = 36_500
 }

@@ -10,7 +10,9 @@ import TestKit
 // What the verbs of a script do.
 
 extension World {
-    func perform(_ step: Step) {
+    func perform(_ written: Step) {
+        var step = written
+        step.node %= nodes.count
         let node = nodes[step.node]
         switch step.verb {
         case .add, .call, .edit, .delete, .restore, .many, .erase, .answer:
