@@ -1,9 +1,6 @@
 import ArgumentParser
-import CRM
-import Causality
 import Foundation
 import Rainbow
-import ReplicaStore
 
 /// Measures Peyvand beside plain SQLite.
 @main
@@ -105,7 +102,7 @@ struct Bench: ParsableCommand {
                 isKept: floor?.isKept(by: value) ?? true,
                 peakMemoryBytes: peakMemory()
             )
-        case .compared(let comparison, _, let make):
+        case .compared(let comparison, let make):
             var (processor, wall) = ([Double](), [Double]())
             for number in 0..<rounds {
                 let round = try make()

@@ -9,12 +9,12 @@ struct DataSet {
 
     private(set) var customers: [Values] = []
     /// With the index of the customer that each belongs to.
-    private(set) var activities: [(customer: Int, values: Values)] = []
+    private var drawnActivities: [(customer: Int, values: Values)] = []
 
     init(customers count: Int, activitiesEach: Int, seed: UInt64) {
         var random = SeededRandom(seed: seed)
         customers.reserveCapacity(count)
-        activities.reserveCapacity(count * activitiesEach)
+        drawnActivities.reserveCapacity(count * activitiesEach)
         let customer = ColumnPlaces(.customer)
         let activity = ColumnPlaces(.activity)
         for number in 0..<count {
@@ -30,7 +30,7 @@ struct DataSet {
                 ])
             )
             for _ in 0..<activitiesEach {
-                activities.append(
+                drawnActivities.append(
                     (
                         number,
                         activity.values([
@@ -47,8 +47,18 @@ struct DataSet {
         }
     }
 
-    /// A text that is no other one's.
-    static func text(_ random: inout SeededRandom, characters: Int) -> String {
+    /// The activities, each with the identifier of its customer. Of fewer identifiers than customers some serve several.
+    func activities(of customers: [RowID]) -> [Values] {
+        let place = ColumnPlaces(.activity)["customer"]
+        return drawnActivities.map { activity in
+            var values = activity.values
+            values[place] = .integer(customers[activity.customer % customers.count].rawValue)
+            return values
+        }
+    }
+
+    /// Some words, of at least so many characters.
+    private static func text(_ random: inout SeededRandom, characters: Int) -> String {
         var text = pick(words, &random)
         while text.unicodeScalars.count < characters { text += " " + pick(words, &random) }
         return text

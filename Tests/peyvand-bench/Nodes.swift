@@ -38,13 +38,7 @@ final class Node {
     @discardableResult
     func load(_ data: DataSet, rowsEach: Int) throws -> (customers: [RowID], activities: [RowID]) {
         let customers = try insert(.customer, data.customers, rowsEach: rowsEach)
-        let place = ColumnPlaces(.activity)["customer"]
-        let activities = data.activities.map { activity in
-            var values = activity.values
-            values[place] = .integer(customers[activity.customer].rawValue)
-            return values
-        }
-        return (customers, try insert(.activity, activities, rowsEach: rowsEach))
+        return (customers, try insert(.activity, data.activities(of: customers), rowsEach: rowsEach))
     }
 
     /// Makes rows, in transactions of so many.
@@ -59,6 +53,17 @@ final class Node {
             }.result
         }
         return ids
+    }
+
+    /// Gives activities an outcome, in transactions of so many.
+    func setOutcome(_ outcome: FieldValue, of ids: [RowID], rowsEach: Int) throws {
+        for start in stride(from: 0, to: ids.count, by: rowsEach) {
+            _ = try replica.write { transaction in
+                for id in ids[start..<min(start + rowsEach, ids.count)] {
+                    try transaction.update("activity", id: id, ["outcome": outcome])
+                }
+            }
+        }
     }
 
     /// Meets head office in memory, without sockets.

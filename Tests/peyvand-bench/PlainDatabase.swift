@@ -10,7 +10,6 @@ final class PlainDatabase {
     private let home = TemporaryDirectory()
     private let queue: DatabaseQueue
     private var statements: [String: PlainStatement] = [:]
-    var path: String { home.path + "/plain.db" }
 
     init(_ tables: [TableDescription] = [.customer, .activity]) throws {
         var configuration = Configuration()
@@ -46,28 +45,22 @@ final class PlainDatabase {
         }
     }
 
-    /// Works on the one connection, outside a transaction.
-    func work(_ body: (Database) throws -> Void) throws { try queue.writeWithoutTransaction(body) }
-
-    /// Runs a transaction, durable at its end.
-    func transaction(_ body: (Database) throws -> Void) throws {
-        try queue.writeWithoutTransaction { db in
-            try statement("BEGIN IMMEDIATE", db).run()
-            try body(db)
-            try statement("COMMIT", db).run()
-        }
-    }
-
     /// A statement that is prepared once.
-    func statement(_ sql: String, _ db: Database) throws -> PlainStatement {
+    private func statement(_ sql: String, _ db: Database) throws -> PlainStatement {
         if let known = statements[sql] { return known }
         let made = try PlainStatement(sql, db)
         statements[sql] = made
         return made
     }
 
-    /// The statement that writes whole rows; `upserting` writes over those that are there.
-    func insertion(into table: TableDescription, upserting: Bool = false, _ db: Database) throws -> PlainStatement {
+    /// Writes whole rows, in transactions of so many; `upserting` writes over those that are there.
+    func insert(
+        _ table: TableDescription,
+        _ ids: [RowID],
+        _ rows: [DataSet.Values],
+        rowsEach: Int = .max,
+        upserting: Bool = false
+    ) throws {
         let names = table.columns.map { "\"\($0.name)\"" }
         var sql = "INSERT INTO \(table.name)(\(names.joined(separator: ", "))) VALUES ("
         sql += names.map { _ in "?" }.joined(separator: ", ") + ")"
@@ -75,17 +68,66 @@ final class PlainDatabase {
             let updates = names.dropFirst().map { "\($0) = excluded.\($0)" }
             sql += " ON CONFLICT(id) DO UPDATE SET \(updates.joined(separator: ", "))"
         }
-        return try statement(sql, db)
+        try inTransactions(of: rowsEach, count: rows.count, sql) { insert, number in
+            insert.bind(1, ids[number].rawValue)
+            for column in 1..<rows[number].count { insert.bind(column + 1, rows[number][column]) }
+        }
     }
 
-    func close() throws {
-        statements = [:]
-        try queue.close()
+    /// Gives activities an outcome, in transactions of so many.
+    func setOutcome(_ outcome: FieldValue, of ids: [RowID], rowsEach: Int) throws {
+        let sql = "UPDATE activity SET outcome = ? WHERE id = ?"
+        try inTransactions(of: rowsEach, count: ids.count, sql) { update, number in
+            update.bind(1, outcome)
+            update.bind(2, ids[number].rawValue)
+        }
+    }
+
+    /// Runs one statement so many times, each transaction durable at its end.
+    private func inTransactions(
+        of rowsEach: Int,
+        count: Int,
+        _ sql: String,
+        _ bind: (PlainStatement, Int) -> Void
+    ) throws {
+        try queue.writeWithoutTransaction { db in
+            let work = try statement(sql, db)
+            // There may be none.
+            let each = max(1, min(rowsEach, count))
+            for start in stride(from: 0, to: count, by: each) {
+                try statement("BEGIN IMMEDIATE", db).run()
+                for number in start..<min(start + each, count) {
+                    bind(work, number)
+                    try work.run()
+                }
+                try statement("COMMIT", db).run()
+            }
+        }
+    }
+
+    /// The data set, under the identifiers that a node has given.
+    func load(_ data: DataSet, as ids: (customers: [RowID], activities: [RowID])) throws {
+        try insert(.customer, ids.customers, data.customers)
+        try insert(.activity, ids.activities, data.activities(of: ids.customers))
+    }
+
+    /// Compares the number of rows with a node's, and how much stands in each column.
+    func checkSame(_ table: TableDescription, as node: Node) throws {
+        let columns = table.columns.dropFirst().map { "coalesce(sum(length(\"\($0.name)\")), 0)" }
+        let sql = "SELECT count(*), \(columns.joined(separator: ", ")) FROM \(table.name)"
+        let here = try queue.read { try Row.fetchOne($0, sql: sql) }
+        // Beside the node, as any program may read its file.
+        let there = try DatabaseQueue(path: node.path).read { try Row.fetchOne($0, sql: sql) }
+        guard here == there else {
+            throw NotTheSame(
+                description: "\(table.name) is \(there ?? [:]) in the replica, \(here ?? [:]) in plain tables."
+            )
+        }
     }
 }
 
-/// A prepared statement, bound without copies.
-final class PlainStatement {
+/// A prepared statement. SQLite copies the text that it is given.
+private final class PlainStatement {
     private let pointer: OpaquePointer
     private let connection: OpaquePointer
 

@@ -8,7 +8,7 @@ struct Work {
 
     enum Kind {
         /// Done by both sides in turns.
-        case compared(Comparison, rows: Int, round: () throws -> any Round)
+        case compared(Comparison, round: () throws -> any Round)
         /// A size or a time that stands for itself: its unit, and how it is taken.
         case figure(String, take: () throws -> Double)
     }

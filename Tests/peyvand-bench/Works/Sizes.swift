@@ -1,7 +1,5 @@
 import CRM
 import Causality
-import Foundation
-import ReplicaStore
 import TestKit
 
 // Bytes on the line, and in the file.
@@ -10,12 +8,13 @@ import TestKit
 struct LineBytes {
     private let hub: Node
     private let branch: Node
-    private let ids: [RowID]
+    private let customers: [RowID]
+    private let activities: [RowID]
 
     init(_ data: DataSet) throws {
         hub = try Node.headOffice()
         branch = try Node.branch("branch", of: hub)
-        ids = try hub.load(data, rowsEach: 1000).activities
+        (customers, activities) = try hub.load(data, rowsEach: 1000)
         try branch.sync(with: hub)
     }
 
@@ -29,7 +28,7 @@ struct LineBytes {
 
     func perUpdate(_ count: Int) throws -> Double {
         var random = SeededRandom(seed: UInt64(count))
-        let chosen = ids.shuffled(using: &random).prefix(count)
+        let chosen = activities.shuffled(using: &random).prefix(count)
         let bytes = try ofSession {
             _ = try hub.replica.write { transaction in
                 for id in chosen {
@@ -48,14 +47,8 @@ struct LineBytes {
     }
 
     func perNewRow(_ count: Int) throws -> Double {
-        let rows = DataSet(customers: count / 5 + 1, activitiesEach: 5, seed: UInt64(count)).activities.prefix(count)
-        let place = ColumnPlaces(.activity)["customer"]
-        let customers = try hub.replica.read { try $0.rows(.customer, after: nil, limit: 500) }.map(\.id.rawValue)
-        let values = rows.enumerated().map { number, activity in
-            var values = activity.values
-            values[place] = .integer(customers[number % customers.count])
-            return values
-        }
-        return try ofSession { try hub.insert(.activity, values, rowsEach: count) } / Double(count)
+        let drawn = DataSet(customers: count / 5 + 1, activitiesEach: 5, seed: UInt64(count))
+        let rows = Array(drawn.activities(of: customers).prefix(count))
+        return try ofSession { try hub.insert(.activity, rows, rowsEach: count) } / Double(count)
     }
 }

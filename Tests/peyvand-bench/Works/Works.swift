@@ -1,6 +1,5 @@
 import CRM
 import Causality
-import ReplicaStore
 import TestKit
 
 /// All works, in the order in which they are done.
@@ -46,20 +45,20 @@ struct Works {
             Work(
                 name: "load-log",
                 about: "a branch takes head office's whole log, beside upserts of the same rows",
-                kind: .compared(.speed, rows: count * 6) { try FirstLoad(shared.source()) }
+                kind: .compared(.speed) { try FirstLoad(shared.source()) }
             ),
             Work(
                 name: "merge-updates",
                 about: "a branch takes \(updates) random updates in one change set",
-                kind: .compared(.speed, rows: updates) {
-                    try Updates(shared.data, updates: updates, rowsEach: updates, isRedelivery: false, seed: seed)
+                kind: .compared(.speed) {
+                    try Updates(shared.data, updates: updates, isRedelivery: false, seed: seed)
                 }
             ),
             Work(
                 name: "redelivery",
                 about: "the same \(updates) updates again, beside plain updates",
-                kind: .compared(.speed, rows: updates) {
-                    try Updates(shared.data, updates: updates, rowsEach: updates, isRedelivery: true, seed: seed)
+                kind: .compared(.speed) {
+                    try Updates(shared.data, updates: updates, isRedelivery: true, seed: seed)
                 }
             ),
         ]
@@ -87,7 +86,7 @@ struct Works {
         Work(
             name: name,
             about: "\(rows) new activities through the API, \(each) in a transaction",
-            kind: .compared(.cost, rows: rows) { [seed] in
+            kind: .compared(.cost) { [seed] in
                 try Insertion(activities: rows, rowsEach: each, seed: seed)
             }
         )
@@ -97,7 +96,7 @@ struct Works {
         Work(
             name: name,
             about: "\(rows) random edits through the API, \(each) in a transaction",
-            kind: .compared(.cost, rows: rows) { [seed] in
+            kind: .compared(.cost) { [seed] in
                 try Editing(shared.data, edits: rows, rowsEach: each, seed: seed)
             }
         )
