@@ -66,7 +66,7 @@ extension ReplicaReader {
     }
 
     /// The losing writes that are listed of some rows: they hold values of them.
-    private func conflicts(about rows: [Int: Set<Int64>]) throws -> [Int64] {
+    func conflicts(about rows: [Int: Set<Int64>]) throws -> [Int64] {
         let conflicts = TableDescription.conflict
         var ids: [Int64] = []
         for (number, parents) in rows {

@@ -106,32 +106,35 @@ extension ReplicaWriter {
         return found
     }
 
-    /// At head office: orders the erasure of what belongs to erased rows and no order names. It arrived after the order,
-    /// or head office had been put back and has made it, as an entry of the list of conflicts, before its order came back.
-    private func eraseLateBelongings() throws {
+    /// At head office: orders the erasure of what came too late to be part of an order, and of entries of the list of
+    /// conflicts about what is erased. A head office that was put back may have made such entries before its order came
+    /// back, which does not name them. Whatever else belongs to erased rows stays: an order may have left it.
+    private func eraseLate() throws {
         guard node.role == .headOffice else { return }
-        var roots = erasing.lateChildren
+        let children = erasing.lateChildren
         erasing.lateChildren = [:]
-        for merge in openMerges where merge.hasErased {
-            roots[merge.table.number, default: []].formUnion(merge.erased)
+        var erased: [Int: Set<Int64>] = [:]
+        for merge in openMerges where merge.hasErased { erased[merge.table.number] = Set(merge.erased) }
+        let reader = ReplicaReader(db, schema: schema)
+        var late: [Int: Set<Int64>] = [:]
+        if !children.isEmpty {
+            for (table, ids) in try reader.belongings(of: children) { late[table.number] = Set(ids.map(\.rawValue)) }
         }
-        guard !roots.isEmpty else { return }
-        var late: [(merge: RowMerge, ids: [RowID])] = []
-        for (table, ids) in try ReplicaReader(db, schema: schema).belongings(of: roots) {
-            let merge = try merge(of: table)
-            let left = try ids.filter { try !merge.isErased($0.rawValue) }
-            if !left.isEmpty { late.append((merge, left)) }
-        }
-        guard !late.isEmpty else { return }
-        let stamp = Stamp(time: try tick(), origin: node.origin)
+        late[TableDescription.conflict.number, default: []].formUnion(try reader.conflicts(about: erased))
         var draft = ChangeDraft()
-        for (merge, ids) in late {
-            for id in ids {
-                try merge.apply(RowWrite(id: id.rawValue, operation: .erase, columns: [], stamp: stamp), NoFields())
-                draft.add(RowChange(id: id, operation: .erase, columns: [], values: []), to: merge.table)
+        var stamp: Stamp?
+        for table in schema.tables {
+            guard let ids = late[table.number] else { continue }
+            let merge = try merge(of: table)
+            for number in ids.sorted() where try !merge.isErased(number) {
+                guard let id = RowID(rawValue: number) else { continue }
+                let now = try stamp ?? Stamp(time: tick(), origin: node.origin)
+                stamp = now
+                try merge.apply(RowWrite(id: number, operation: .erase, columns: [], stamp: now), NoFields())
+                draft.add(RowChange(id: id, operation: .erase, columns: [], values: []), to: table)
             }
         }
-        try appendOwn(draft, time: stamp.time)
+        if let stamp { try appendOwn(draft, time: stamp.time) }
     }
 
     // MARK: Ending a transaction
@@ -140,7 +143,7 @@ extension ReplicaWriter {
     func completeErasures() throws {
         // What is erased only now was written in this transaction.
         let isOrdered = openMerges.contains(where: \.hasErased)
-        try eraseLateBelongings()
+        try eraseLate()
         var rows: [Int: Set<Int64>] = [:]
         for merge in openMerges {
             let erased = merge.takeErased()

@@ -302,6 +302,25 @@ struct RefillStoryTests {
         try expectDone(image, branches)
     }
 
+    @Test("An order that had left living rows took them along when it came back to a head office put back")
+    func orderLeavesLivingRows() throws {
+        let (hub, branches, id) = try offices(["a", "b"])
+        let call = try hub.add(["customer": .integer(id.rawValue), "kind": .text("call")], to: "activity")
+        try branches[0].sync(with: hub)
+        let copy = try hub.copy()
+        try hub.delete(id)
+        hub.wait(60_000)
+        _ = try hub.replica.erase(deletedBefore: hub.replica.nowMilliseconds())
+        try branches[1].sync(with: hub)
+        let image = try Office(from: copy, fence: .missing)
+        try converge(image, branches)
+        for office in [image] + branches {
+            #expect(try office.value("kind", of: call, in: .activity) == .text("call"))
+            #expect(try office.replica.read { try $0.isErased(.customer, id: id) })
+        }
+        try expectDone(image, branches)
+    }
+
     @Test("What only another program's transaction had, before head office was put back, reaches everybody")
     func unsealedOnlyInTheImage() throws {
         let (hub, branches, _) = try offices(["a"])
