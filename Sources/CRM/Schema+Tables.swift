@@ -221,7 +221,7 @@ extension TableDescription {
     /// - Parameters:
     ///   - parts: The columns of the table's first schema.
     ///   - later: Those that were added since. They never count for rows that nobody has written them in.
-    private init(_ number: Int, _ name: String, _ writers: Writers, _ parts: [Part], later: [Part] = []) {
+    private convenience init(_ number: Int, _ name: String, _ writers: Writers, _ parts: [Part], later: [Part] = []) {
         let common: [Part] = [
             .one("id", .reference(name)), .one("createdAt", .instant),
             .one("createdBy", .reference("staff")),

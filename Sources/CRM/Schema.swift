@@ -33,6 +33,20 @@ package enum ColumnType: Hashable, Sendable {
         }
     }
 
+    /// How its values are stored.
+    package enum Form: Hashable, Sendable {
+        case integer, reference, text, blob
+    }
+
+    package var form: Form {
+        switch self {
+        case .integer, .money, .boolean, .instant: .integer
+        case .reference: .reference
+        case .text, .choice, .words, .day, .references: .text
+        case .bytes: .blob
+        }
+    }
+
     /// The SQLite type of the column.
     package var sqlType: String {
         if case .bytes = self { return "BLOB" }
@@ -76,7 +90,9 @@ package struct ColumnDescription: Hashable, Sendable {
 }
 
 /// One replicated table.
-package struct TableDescription: Hashable, Sendable {
+///
+/// A class, because it is handed along with each row: its parts are many, and must not be counted each time.
+package final class TableDescription: Sendable {
     /// Who may write rows of a table.
     package enum Writers: Hashable, Sendable {
         case everyNode, headOfficeOnly
@@ -106,6 +122,9 @@ package struct TableDescription: Hashable, Sendable {
     /// What a row of this table belongs to: its required references. It is erased together with them.
     package let owners: [Owner]
 
+    /// How the values of each column are stored, by its number.
+    package let forms: [ColumnType.Form]
+
     private let numbersByName: [String: Int]
     /// Per column number, all columns that are written when it is: itself, and those of its group.
     private let groupMasks: [ColumnMask]
@@ -125,6 +144,7 @@ package struct TableDescription: Hashable, Sendable {
             guard column.isRequired, case .reference(let table) = column.type else { return nil }
             return Owner(column: column.number, table: table)
         }
+        forms = columns.map(\.type.form)
         numbersByName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0.number) })
         groupMasks = columns.map { column in
             columns.reduce(into: ColumnMask(column: column.number)) { mask, other in
@@ -172,6 +192,16 @@ package struct TableDescription: Hashable, Sendable {
         for column in mask.numbers { result.formUnion(groupMasks[column]) }
         return result
     }
+}
+
+extension TableDescription: Hashable {
+    package static func == (left: TableDescription, right: TableDescription) -> Bool {
+        left === right
+            || left.number == right.number && left.name == right.name && left.writers == right.writers
+                && left.columns == right.columns && left.baseColumnCount == right.baseColumnCount
+    }
+
+    package func hash(into hasher: inout Hasher) { hasher.combine(number) }
 }
 
 /// The replicated tables, with their permanent numbers.

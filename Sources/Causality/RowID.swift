@@ -40,6 +40,12 @@ package struct RowID: RawRepresentable, Hashable, Comparable, Sendable {
         self.init(origin: origin, counter: counter)
     }
 
+    /// All identifiers of the origin that a stored one belongs to.
+    package static func range(ofOriginOf id: Int64) -> ClosedRange<Int64> {
+        let first = id & ~counterMax
+        return first...(first | counterMax)
+    }
+
     /// The life in which the row was born.
     package var origin: Origin {
         // The sign bit is never set, so the shift leaves at most 20 bits.

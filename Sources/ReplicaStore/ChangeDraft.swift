@@ -2,88 +2,53 @@ import CRM
 import Causality
 import SyncProtocol
 
-/// What a transaction has done so far, row by row, on its way to a change set.
+/// What a transaction has done so far, on its way to a change set.
 struct ChangeDraft {
-    private struct Rows {
-        let columnCount: Int
-        var changes: [RowChange] = []
-        var indexByID: [RowID: Int] = [:]
-    }
+    private let spare: SpareRows
+    /// The tables that were written, in the order in which they were first.
+    private(set) var tables: [WrittenRows] = []
 
-    private var rowsByTable: [Int: Rows] = [:]
-    private(set) var rowCount = 0
+    init(_ spare: SpareRows) { self.spare = spare }
+
+    var isEmpty: Bool { tables.allSatisfy { $0.rowCount == 0 } }
+    var rowCount: Int { tables.reduce(0) { $0 + $1.rowCount } }
     /// About how many bytes the content will have; at least as many as its texts and blobs.
-    private(set) var byteCount = 0
+    var byteCount: Int { tables.reduce(0) { $0 + $1.byteCount } }
 
-    var isEmpty: Bool { rowCount == 0 }
-
-    /// Ascending by number.
-    var tables: [TableChanges] {
-        rowsByTable.sorted { $0.key < $1.key }.map { number, rows in
-            TableChanges(number: number, columnCount: rows.columnCount, rows: rows.changes)
-        }
-    }
-
-    /// Whether this transaction has written the row.
-    func contains(_ id: RowID, of table: TableDescription) -> Bool {
-        rowsByTable[table.number]?.indexByID[id] != nil
+    /// Where the rows of a table are added.
+    mutating func rows(of table: TableDescription) -> WrittenRows {
+        if let known = tables.first(where: { $0.number == table.number }) { return known }
+        let made = spare.take(table)
+        tables.append(made)
+        return made
     }
 
     /// Adds a change; several of one row become one that says the same.
-    mutating func add(_ change: RowChange, to table: TableDescription) {
-        byteCount += change.values.reduce(16) { $0 + $1.byteCount }
-        var rows = rowsByTable.removeValue(forKey: table.number) ?? Rows(columnCount: table.columns.count)
-        if let index = rows.indexByID[change.id] {
-            rows.changes[index] = rows.changes[index].followed(by: change)
-        } else {
-            rows.indexByID[change.id] = rows.changes.count
-            rows.changes.append(change)
-            rowCount += 1
-        }
-        rowsByTable[table.number] = rows
+    mutating func add(_ change: RowChange, to table: TableDescription) { rows(of: table).add(change) }
+
+    /// Gives the memory back, after the rows went into a change set.
+    mutating func giveBack() {
+        spare.giveBack(tables)
+        tables = []
     }
 }
 
-extension RowChange {
-    /// The one change that does what this one and then `later` do.
-    fileprivate func followed(by later: RowChange) -> RowChange {
-        var valueOf: [Int: FieldValue] = [:]
-        for change in [self, later] {
-            var index = 0
-            for column in change.columns.numbers {
-                valueOf[column] = change.values[index]
-                index += 1
-            }
-        }
-        // Nothing is left of what was written before.
-        if self.operation == .erase || later.operation == .erase {
-            return RowChange(id: id, operation: .erase, columns: [], values: [])
-        }
-        let columns = columns.union(later.columns)
-        var values: [FieldValue] = []
-        for column in columns.numbers { values.append(valueOf[column] ?? .null) }
-        let operation: RowOperation =
-            switch (self.operation, later.operation) {
-            case (.erase, _), (_, .erase): .erase
-            case (_, .delete): .delete
-            // Born here and alive: still a birth, with the newest values.
-            case (.birth, _): .birth
-            // It was dead before this transaction, or died in it: say that it lives.
-            case (.delete, _), (.restore, _): .restore
-            case (.update, let operation): operation
-            }
-        return RowChange(id: id, operation: operation, columns: columns, values: values)
-    }
-}
+/// Memory of drafts that are done, for those to come: a node writes to the same few tables over and over, and fresh
+/// memory costs as much as the rows that it is for. Belongs to the writer.
+final class SpareRows {
+    /// Drafts that have become larger are let go.
+    private static let bytesMax = 1 << 20
+    private var byTable: [Int: WrittenRows] = [:]
 
-extension FieldValue {
-    /// About how many bytes the value takes in a change set.
-    fileprivate var byteCount: Int {
-        switch self {
-        case .null: 1
-        case .integer: 9
-        case .text(let text): text.utf8.count + 3
-        case .blob(let bytes): bytes.count + 3
+    func take(_ table: TableDescription) -> WrittenRows {
+        byTable.removeValue(forKey: table.number)
+            ?? WrittenRows(number: table.number, columnCount: table.columns.count)
+    }
+
+    func giveBack(_ tables: [WrittenRows]) {
+        for rows in tables where rows.byteCount <= Self.bytesMax {
+            rows.removeAll()
+            byTable[rows.number] = rows
         }
     }
 }

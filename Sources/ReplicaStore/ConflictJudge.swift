@@ -164,15 +164,16 @@ final class ConflictJudge {
     }
 
     /// Takes note of what this node wrote itself, having seen everything.
-    func noteOwn(_ tables: [TableChanges], _ id: ChangeSetID, stamp: Stamp, position: UInt64) throws {
+    func noteOwn(_ tables: [WrittenRows], _ set: ChangeSetID, stamp: Stamp, position: UInt64) throws {
         guard !contested.isEmpty else { return }
-        for changes in tables {
-            for change in changes.rows {
-                let key = RowKey(table: changes.number, row: change.id.rawValue)
-                guard contested.contains(key) else { continue }
+        for written in tables {
+            for number in written.identifiers {
+                let key = RowKey(table: written.number, row: number)
+                guard contested.contains(key), let id = RowID(rawValue: number), let change = written.change(of: id)
+                else { continue }
                 try add(
                     ContestedWrite(
-                        id: id,
+                        id: set,
                         position: position,
                         stamp: stamp,
                         operation: change.operation,

@@ -28,7 +28,7 @@ extension ReplicaWriter {
         var rest = pending[...]
         while !rest.isEmpty {
             let stamp = Stamp(time: try tick(notAfter: milliseconds(atMachineWall: noted)), origin: node.origin)
-            var draft = ChangeDraft()
+            var draft = ChangeDraft(spareRows)
             while draft.rowCount < Self.rowsPerChangeSetMax, draft.byteCount < Self.bytesPerChangeSetMax,
                 let row = rest.popFirst()
             {
@@ -36,6 +36,7 @@ extension ReplicaWriter {
                 try seal(table, id, stamp: stamp, &selects, &damaged, into: &draft)
             }
             if draft.isEmpty { untick() } else { try appendOwn(draft, time: stamp.time) }
+            draft.giveBack()
         }
         try recount(damaged)
         for table in schema.tables { try db.execute(sql: "DELETE FROM \(table.before)") }
@@ -129,7 +130,7 @@ extension ReplicaWriter {
         let place = row.isAlive ? merge.live : merge.graveyard
         let fields = FieldArena()
         fields.load(row.corrected, row.values(of: row.corrected))
-        try place.update(id: id.rawValue, columns: row.corrected, fields: fields, clock: clock)
+        try place.update(id: id.rawValue, columns: row.corrected, fields: fields, clock: StoredClock(clock, of: table))
     }
 
     private func snapshot(

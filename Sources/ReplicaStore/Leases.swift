@@ -145,7 +145,7 @@ extension Replica {
                     sql: "UPDATE registeredNode SET retiredAt = ?, loadingFrom = NULL WHERE node = ?"
                 ).execute(arguments: [now, known["node"] as Data])
                 if let row = RowID(rawValue: known["branchRow"]) {
-                    let transaction = LocalTransaction(writer, arena: FieldArena())
+                    let transaction = LocalTransaction(writer)
                     try transaction.update("branch", id: row, ["active": .integer(0)])
                     _ = try transaction.finish()
                 }

@@ -8,19 +8,20 @@ import SyncProtocol
 /// Valid only inside the closure that it is given to.
 package final class LocalTransaction {
     private let writer: ReplicaWriter
-    private let arena: FieldArena
-    private var draft = ChangeDraft()
+    private var draft: ChangeDraft
     private var time: HybridTimestamp?
     private var isImport = false
     /// Where, in the hub's log, the first change stands that somebody had not seen who saved a form.
     private var firstUnseen: UInt64?
     private var nextIdentifiers: [Int: Int64] = [:]
-    /// Per table number, the row that was last seen to live: rows written one after the other often name the same.
-    private var lastSeenAlive: [Int: Int64] = [:]
+    /// The row that was last seen to live: rows written one after the other often name the same.
+    private var lastSeenAlive: (table: String, id: Int64)?
+    /// What rows say that are made now and do not say when.
+    private lazy var createdAt = Int64(clamping: writer.now)
 
-    init(_ writer: ReplicaWriter, arena: FieldArena) {
+    init(_ writer: ReplicaWriter) {
         self.writer = writer
-        self.arena = arena
+        draft = ChangeDraft(writer.spareRows)
     }
 
     /// The tables that rows can be written to.
@@ -41,6 +42,7 @@ package final class LocalTransaction {
     func finish() throws -> UInt64? {
         guard let time, !draft.isEmpty else { return nil }
         try writer.appendOwn(draft, time: time, before: firstUnseen)
+        draft.giveBack()
         if isImport { try writer.noteImport() }
         return writer.end.position
     }
@@ -72,20 +74,18 @@ package final class LocalTransaction {
     @discardableResult
     package func insert(_ table: TableDescription, id wanted: RowID? = nil, row values: [FieldValue]) throws -> RowID {
         precondition(values.count == table.columns.count, "A row needs one value for each column")
-        var row = values
-        for number in table.requiredColumns.numbers where row[number].isNull {
+        for number in table.requiredColumns.numbers where values[number].isNull {
             throw StoreFailure.missingColumn(table.columns[number].name, table: table.name)
         }
-        for number in 1..<row.count where !row[number].isNull {
-            try check(row[number], for: table.columns[number], of: table)
-        }
+        for number in 1..<values.count { try check(values[number], for: number, of: table) }
         let id = try identifier(wanted, of: table)
         try writer.reserve(id)
-        let stamp = try stamp()
-        if row[1].isNull { row[1] = .integer(Int64(clamping: writer.now)) }
-        row.removeFirst()
-        let change = RowChange(id: id, operation: .birth, columns: table.allColumns, values: row)
-        try apply(change, to: table, stamp: stamp)
+        try write(id, of: table, .birth, table.allColumns) { row in
+            for number in 1..<values.count {
+                let isMissing = number == createdAtColumn && values[number].isNull
+                row.append(isMissing ? .integer(createdAt) : values[number])
+            }
+        }
         return id
     }
 
@@ -123,9 +123,9 @@ package final class LocalTransaction {
         var refused: [String] = []
         let outcome = try update(tableName, id: id, values) { column, present in
             let stamp = present.stamp(ofColumn: column)
-            let isOfThis = stamp.origin == writer.node.origin && stamp.time == time
+            let isOfThis = stamp.origin == writer.origin && stamp.time == time
             if isOfThis || stamp <= loaded.stamp(ofColumn: column) { return true }
-            guard writer.node.role == .branch, stamp.origin != writer.node.origin else {
+            guard writer.role == .branch, stamp.origin != writer.origin else {
                 refused.append(table.columns[column].name)
                 return false
             }
@@ -157,7 +157,7 @@ package final class LocalTransaction {
         return try update(tableName, id: id, values) { column, clock in
             let stamp = clock.stamp(ofColumn: column)
             let birth = clock.stamp(ofColumn: createdAtColumn)
-            if stamp == .zero || stamp.origin == writer.node.origin && stamp.time == time { return true }
+            if stamp == .zero || stamp.origin == writer.origin && stamp.time == time { return true }
             if stamp == birth, key.map({ clock.stamp(ofColumn: $0) == birth }) ?? true { return true }
             return try writer.isImport(stamp)
         }
@@ -170,50 +170,53 @@ package final class LocalTransaction {
         mayWrite: (Int, RowClock) throws -> Bool
     ) throws -> (isChanged: Bool, kept: Int) {
         let table = try table(tableName)
-        var given: [Int: FieldValue] = [:]
+        var given = ColumnMask()
+        var valueOf = [FieldValue?](repeating: nil, count: table.columns.count)
         for (name, value) in values {
             let column = try column(name, of: table)
-            try check(value, for: column, of: table)
-            given[column.number] = value
+            try check(value, for: column.number, of: table)
+            given.formUnion(ColumnMask(column: column.number))
+            valueOf[column.number] = value
         }
         let merge = try writer.merge(of: table)
-        let row: (values: [FieldValue], clock: RowClock)? = try merge.live.readRow(id: id.rawValue) { row in
-            (
-                table.columns.map { FieldValue(row.field($0.number)) },
-                try merge.clock(in: row, at: table.columns.count, id: id.rawValue)
-            )
-        }
-        guard let (present, clock) = row else {
-            throw try absence(of: id, in: merge)
-        }
-        var changed = ColumnMask()
+        let rows = draft.rows(of: table)
+        let read = table.completed(given)
         var kept = 0
-        for (number, value) in given where !value.isStoredAs(present[number]) {
-            if try mayWrite(number, clock) {
-                changed.formUnion(ColumnMask(column: number))
-            } else {
-                kept += 1
-                given[number] = present[number]
+        let isChanged = try merge.edit(id.rawValue, reading: read) {
+            clock,
+            row -> (write: RowWrite, fields: WrittenRows)? in
+            func present(_ column: Int) -> FieldView {
+                row.field(ReplicaSQL.clockColumns.count + read.rank(of: column))
             }
-        }
-        guard !changed.isEmpty else { return (false, kept) }
-        let columns = table.completed(changed)
-        var written: [FieldValue] = []
-        let isWritten = draft.contains(id, of: table)
-        for column in columns.numbers {
-            if let value = given[column] {
-                written.append(value)
-            } else if isWritten {
-                written.append(present[column])
-            } else {
-                written.append(
-                    try writer.proved(present[column], column: column, id: id, table: table, clock: clock)
-                )
+            var changed = ColumnMask()
+            for column in given.numbers where valueOf[column]?.isStored(as: present(column)) == false {
+                if try mayWrite(column, clock) {
+                    changed.formUnion(ColumnMask(column: column))
+                } else {
+                    kept += 1
+                    valueOf[column] = FieldValue(present(column))
+                }
             }
+            guard !changed.isEmpty else { return nil }
+            let columns = table.completed(changed)
+            let write = try write(.update, columns, of: id, in: table, rows)
+            rows.begin(id, .update, columns)
+            for column in columns.numbers {
+                if let value = valueOf[column] {
+                    rows.append(value)
+                } else {
+                    let value = FieldValue(present(column))
+                    rows.append(
+                        write.replacesOwnStamp
+                            ? value : try writer.proved(value, column: column, id: id, table: table, clock: clock)
+                    )
+                }
+            }
+            return (write, rows)
         }
-        let change = RowChange(id: id, operation: .update, columns: columns, values: written)
-        try apply(change, to: table, stamp: stamp())
-        return (true, kept)
+        guard let isChanged else { throw try absence(of: id, in: merge) }
+        if isChanged { rows.finish() }
+        return (isChanged, kept)
     }
 
     /// Deletes a row: it goes to the graveyard, from where it can be restored.
@@ -223,7 +226,7 @@ package final class LocalTransaction {
         guard try merge.live.contains(id: id.rawValue) else {
             throw try absence(of: id, in: merge)
         }
-        try apply(RowChange(id: id, operation: .delete, columns: [], values: []), to: table, stamp: stamp())
+        try write(id, of: table, .delete)
     }
 
     /// Brings a deleted row back, with the newest value of each field.
@@ -237,17 +240,17 @@ package final class LocalTransaction {
                     ? StoreFailure.rowNotDeleted(table: table.name, id: id)
                     : StoreFailure.unknownRow(table: table.name, id: id)
         }
-        try apply(RowChange(id: id, operation: .restore, columns: [], values: []), to: table, stamp: stamp())
+        try write(id, of: table, .restore)
     }
 
     /// Takes the values of rows away for ever, here and at every node that hears of it, whether they live, are
     /// deleted, or have not arrived. Only head office may.
     package func erase(_ tableName: String, ids: some Sequence<RowID>) throws {
-        guard writer.node.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
+        guard writer.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
         let table = try table(tableName)
         let merge = try writer.merge(of: table)
         for id in ids where try !merge.isErased(id.rawValue) {
-            try apply(RowChange(id: id, operation: .erase, columns: [], values: []), to: table, stamp: stamp())
+            try write(id, of: table, .erase)
         }
     }
 
@@ -265,31 +268,50 @@ package final class LocalTransaction {
         try writer.merge(of: table(tableName)).live.contains(id: id.rawValue)
     }
 
-    private func apply(_ change: RowChange, to table: TableDescription, stamp: Stamp) throws {
-        if writer.node.role == .branch { try table.checkBranchMay(change.operation, change.columns) }
-        arena.load(change.columns, change.values)
-        let write = RowWrite(
-            id: change.id.rawValue,
-            operation: change.operation,
-            columns: change.columns,
-            stamp: stamp,
-            replacesOwnStamp: draft.contains(change.id, of: table)
+    /// Writes a row to the change set, and to its table from there.
+    private func write(
+        _ id: RowID,
+        of table: TableDescription,
+        _ operation: RowOperation,
+        _ columns: ColumnMask = [],
+        _ append: (WrittenRows) -> Void = { _ in }
+    ) throws {
+        let rows = draft.rows(of: table)
+        let write = try write(operation, columns, of: id, in: table, rows)
+        rows.begin(id, operation, columns)
+        append(rows)
+        try writer.merge(of: table).apply(write, rows)
+        rows.finish()
+        if !operation.leavesAlive { lastSeenAlive = nil }
+    }
+
+    private func write(
+        _ operation: RowOperation,
+        _ columns: ColumnMask,
+        of id: RowID,
+        in table: TableDescription,
+        _ rows: WrittenRows
+    ) throws -> RowWrite {
+        if writer.role == .branch { try table.checkBranchMay(operation, columns) }
+        return RowWrite(
+            id: id.rawValue,
+            operation: operation,
+            columns: columns,
+            stamp: try stamp(),
+            replacesOwnStamp: rows.contains(id)
         )
-        try writer.merge(of: table).apply(write, arena)
-        lastSeenAlive[table.number] = change.operation.leavesAlive ? change.id.rawValue : nil
-        draft.add(change, to: table)
     }
 
     /// One time for the whole transaction.
     private func stamp() throws -> Stamp {
-        guard writer.node.isJoined else { throw StoreFailure.notJoined }
+        guard writer.isJoined else { throw StoreFailure.notJoined }
         let time = try self.time ?? writer.tick()
         self.time = time
-        return Stamp(time: time, origin: writer.node.origin)
+        return Stamp(time: time, origin: writer.origin)
     }
 
     private func identifier(_ wanted: RowID?, of table: TableDescription) throws -> RowID {
-        let origin = writer.node.origin
+        let origin = writer.origin
         guard origin != .none else { throw StoreFailure.notJoined }
         if let wanted {
             guard wanted.origin == origin else {
@@ -330,59 +352,46 @@ package final class LocalTransaction {
         return column
     }
 
-    private func check(_ value: FieldValue, for column: ColumnDescription, of table: TableDescription) throws {
-        switch value {
-        case .null:
+    private func check(_ value: FieldValue, for column: Int, of table: TableDescription) throws {
+        let length: Int
+        switch (value, table.forms[column]) {
+        case (.null, _), (.integer, .integer):
             return
-        case .integer(let number):
-            guard column.type.isInteger else {
-                throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "text")
-            }
-            if case .reference(let target) = column.type {
-                try checkReference(number, to: target, column: column, of: table)
-            }
-        case .text(let text):
-            guard column.type.sqlType == "TEXT" else {
-                throw StoreFailure.wrongType(
-                    column: column.name,
-                    table: table.name,
-                    expected: column.type.isInteger ? "a number" : "bytes"
-                )
-            }
-            try check(length: text.utf8.count, max: ChangeSet.textBytesMax, column, table)
-        case .blob(let bytes):
-            guard column.type == .bytes else {
-                throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "text or a number")
-            }
-            try check(length: bytes.count, max: ChangeSet.blobBytesMax, column, table)
+        case (.integer(let number), .reference):
+            return try checkReference(number, in: table.columns[column], of: table)
+        case (.text(let text), .text):
+            length = text.utf8.count
+            if length <= ChangeSet.textBytesMax { return }
+        case (.blob(let bytes), .blob):
+            length = bytes.count
+            if length <= ChangeSet.blobBytesMax { return }
+        case (_, let form):
+            let expected =
+                switch form {
+                case .integer: "a number"
+                case .reference: "the id of a row"
+                case .text: "text"
+                case .blob: "bytes"
+                }
+            throw StoreFailure.wrongType(column: table.columns[column].name, table: table.name, expected: expected)
         }
+        let limit = table.forms[column] == .text ? ChangeSet.textBytesMax : ChangeSet.blobBytesMax
+        let name = table.columns[column].name
+        throw StoreFailure.fieldTooLong(column: name, table: table.name, bytes: length, limit: limit)
     }
 
-    private func check(length: Int, max: Int, _ column: ColumnDescription, _ table: TableDescription) throws {
-        guard length <= max else {
-            throw StoreFailure.fieldTooLong(column: column.name, table: table.name, bytes: length, limit: max)
-        }
-    }
-
-    private func checkReference(
-        _ number: Int64,
-        to target: String,
-        column: ColumnDescription,
-        of table: TableDescription
-    ) throws {
+    private func checkReference(_ number: Int64, in column: ColumnDescription, of table: TableDescription) throws {
+        guard case .reference(let target) = column.type else { return }
         guard let id = RowID(rawValue: number) else {
             throw StoreFailure.wrongType(column: column.name, table: table.name, expected: "the id of a \(target)")
         }
+        if let last = lastSeenAlive, last.id == number, last.table == target { return }
         guard let targetTable = writer.schema.table(named: target) else {
             throw StoreFailure.unknownTable(target)
         }
-        if lastSeenAlive[targetTable.number] == number { return }
         let merge = try writer.merge(of: targetTable)
-        if try merge.live.contains(id: number) {
-            lastSeenAlive[targetTable.number] = number
-            return
-        }
-        throw try absence(of: id, in: merge)
+        guard try merge.live.contains(id: number) else { throw try absence(of: id, in: merge) }
+        lastSeenAlive = (target, number)
     }
 }
 
@@ -406,8 +415,7 @@ extension TableDescription {
 extension ReplicaWriter {
     /// The next free identifier of this node in a table, seen also after other programs' inserts.
     func nextIdentifier(of table: TableDescription) throws -> Int64 {
-        let select = try db.cachedStatement(sql: ReplicaSQL.nextIdentifierQuery(of: table))
-        guard let next = try Int64.fetchOne(select) else { throw StoreFailure.notJoined }
+        guard let next = try merge(of: table).nextIdentifier() else { throw StoreFailure.notJoined }
         return next
     }
 }

@@ -31,6 +31,7 @@ struct Migrations {
             if file.format < 2 {
                 for step in Format2.steps { try db.execute(sql: step) }
             }
+            if file.format < 3 { try Format3.bring(db) }
             if isPlanted(.twoStepMigration) {
                 try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
                 try db.commit()
@@ -76,6 +77,15 @@ struct Migrations {
                 WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name
                 """
         ).filter { !replicated.contains($0) }
+    }
+}
+
+/// What came with format 3: the sums of rows lie in groups, which many buckets share.
+enum Format3 {
+    static func bring(_ db: Database) throws {
+        try db.execute(sql: "CREATE TABLE digestGroup(id INTEGER PRIMARY KEY, sums BLOB NOT NULL)")
+        try DigestGroup.takeOver(db)
+        try db.execute(sql: "DROP TABLE digestBucket")
     }
 }
 

@@ -139,7 +139,7 @@ extension Replica {
     package func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {
         try countingRefusals(of: join.node) {
             let outcome: Result<Joined, Refusal> = try self.withWriter { writer in
-                try writer.transaction { try Self.decide(join, writer, LocalTransaction(writer, arena: FieldArena())) }
+                try writer.transaction { try Self.decide(join, writer, LocalTransaction(writer)) }
             }
             return try outcome.get()
         }

@@ -153,7 +153,7 @@ extension Replica: SyncStore {
         if let proof = try writer.formerLifeProof(hello, acknowledged: acknowledged) { return proof }
         // A head office that has lost the end of its log must not write under its number until it has that back.
         if !life.hasBegun, try writer.begins(with: hello.cursor) {
-            try writer.transaction { try writer.begin(life, hello, LocalTransaction(writer, arena: FieldArena())) }
+            try writer.transaction { try writer.begin(life, hello, LocalTransaction(writer)) }
             contacts.withLock { $0[hello.node].acknowledged = nil }
         }
         return nil

@@ -21,7 +21,6 @@ package final class Replica: Sendable {
     private let lock: NodeLock
     /// Touched on the pool's writer queue only. Nil once the replica is closed.
     private nonisolated(unsafe) var openWriter: ReplicaWriter?
-    private nonisolated(unsafe) let arena = FieldArena()
     /// Pages in the write-ahead log after the last commit; written by SQLite on the writer queue.
     private let walPages: WalPages
     private let observers = Mutex(Observers())
@@ -52,7 +51,7 @@ package final class Replica: Sendable {
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 2
+    package static let format = 3
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.
@@ -254,7 +253,7 @@ package final class Replica: Sendable {
         if firstLoadProgress?.isFresh == true { throw StoreFailure.firstLoad }
         return try withWriter { writer in
             try writer.transaction {
-                let transaction = LocalTransaction(writer, arena: arena)
+                let transaction = LocalTransaction(writer)
                 let result = try body(transaction)
                 return (result, try transaction.finish())
             }

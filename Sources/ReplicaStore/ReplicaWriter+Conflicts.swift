@@ -82,13 +82,12 @@ extension ReplicaWriter {
 private struct ConflictList {
     private let writer: ReplicaWriter
     private let judge: ConflictJudge
-    private let arena = FieldArena()
     private var transaction: LocalTransaction
 
     init(_ writer: ReplicaWriter, _ judge: ConflictJudge) {
         self.writer = writer
         self.judge = judge
-        transaction = LocalTransaction(writer, arena: arena)
+        transaction = LocalTransaction(writer)
     }
 
     /// About how many bytes the change set has that is being made.
@@ -97,7 +96,7 @@ private struct ConflictList {
     /// Ends one change set and begins the next.
     mutating func finish() throws {
         _ = try transaction.finish()
-        transaction = LocalTransaction(writer, arena: arena)
+        transaction = LocalTransaction(writer)
     }
 
     private static func entries(of table: TableDescription, _ id: Int64, _ reader: ReplicaReader) throws -> [StoredRow]

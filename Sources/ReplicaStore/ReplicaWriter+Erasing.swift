@@ -121,7 +121,7 @@ extension ReplicaWriter {
             for (table, ids) in try reader.belongings(of: children) { late[table.number] = Set(ids.map(\.rawValue)) }
         }
         late[TableDescription.conflict.number, default: []].formUnion(try reader.conflicts(about: erased))
-        var draft = ChangeDraft()
+        var draft = ChangeDraft(spareRows)
         var stamp: Stamp?
         for table in schema.tables {
             guard let ids = late[table.number] else { continue }

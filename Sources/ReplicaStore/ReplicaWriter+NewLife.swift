@@ -193,7 +193,7 @@ extension ReplicaWriter {
         try switchOrigin(to: origin, after: seq, reason: reason)
         try sealForeignWrites()
         guard let row = node.branchRow else { return }
-        let transaction = LocalTransaction(self, arena: FieldArena())
+        let transaction = LocalTransaction(self)
         guard try transaction.contains("branch", id: row) else { return }
         try transaction.update("branch", id: row, ["origin": .integer(Int64(origin.rawValue))])
         _ = try transaction.finish()

@@ -127,7 +127,7 @@ extension ReplicaWriter {
         extensions.renumbered = Array(Set(renumbered)).sorted()
         let seen = original.header.context
         try appendOwn(
-            tables,
+            tables.map { WrittenRows($0) },
             rows: rows,
             schemaVersion: original.header.schemaVersion,
             time: time,

@@ -14,7 +14,11 @@ final class ReplicaWriter {
     let schema: Schema
     let nodeClock: NodeClock
     let fence: Fence
-    private(set) var node: LocalNode
+    private(set) var node: LocalNode { didSet { (role, origin, isJoined) = (node.role, node.origin, node.isJoined) } }
+    // Asked for each row, where a whole node is much to look at.
+    private(set) var role: LocalNode.Role
+    private(set) var origin: Origin
+    private(set) var isJoined: Bool
     private(set) var clock = HybridLogicalClock()
     /// The end of this node's own log.
     private(set) var end = LogPrefix.empty
@@ -64,6 +68,7 @@ final class ReplicaWriter {
     /// Whether a change set says already that the file was opened; see ``ChangeSetExtensions/opening``.
     private var hasMarkedOpening = false
     private let compressor = ZstdCompressor()
+    let spareRows = SpareRows()
     private let insertLog: RawStatement
     private let saveVector: RawStatement
     private let saveState: RawStatement
@@ -74,6 +79,7 @@ final class ReplicaWriter {
         self.fence = fence
         self.schema = schema
         self.node = node
+        (role, origin, isJoined) = (node.role, node.origin, node.isJoined)
         self.nodeClock = nodeClock
         digests = try DigestBuckets(db)
         judge = node.role == .headOffice ? try ConflictJudge(db) : nil
@@ -174,6 +180,8 @@ final class ReplicaWriter {
             try comeBackToFile()
             try db.cachedStatement(sql: "BEGIN IMMEDIATE").execute()
             do {
+                // Until now other programs could write.
+                for merge in merges.values { merge.graveyard.forgetGreatest() }
                 erasing.logEnd = end.position
                 if sealing { try sealForeignWrites() }
                 let result = try body()
@@ -322,7 +330,7 @@ final class ReplicaWriter {
         var extensions = ChangeSetExtensions()
         if !hasMarkedOpening { extensions.opening = nodeClock.chance() >> 16 }
         try appendOwn(
-            draft.tables,
+            draft.tables.filter { $0.rowCount > 0 },
             rows: draft.rowCount,
             schemaVersion: schema.version,
             time: time,
@@ -334,7 +342,7 @@ final class ReplicaWriter {
 
     /// Appends a change set of this node's own.
     func appendOwn(
-        _ tables: [TableChanges],
+        _ tables: [WrittenRows],
         rows: Int,
         schemaVersion: Int,
         time: HybridTimestamp,
@@ -353,7 +361,7 @@ final class ReplicaWriter {
         )
         let content: [UInt8]
         do {
-            content = try ChangeSet(header: header, tables: tables).content()
+            content = try header.content(of: tables)
         } catch {
             throw StoreFailure.changeSet(error)
         }

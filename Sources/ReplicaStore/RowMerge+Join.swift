@@ -44,10 +44,11 @@ extension RowMerge {
         _ fields: Fields
     ) throws -> Bool {
         let place = other.isAlive ? live : graveyard
-        guard try place.insert(id: other.id, columns: clock.columns, fields: fields, clock: clock) else {
+        let stored = StoredClock(clock, of: table)
+        guard try place.insert(id: other.id, columns: clock.columns, fields: fields, clock: stored) else {
             return false
         }
-        if other.isAlive { try addToDigest(id: other.id, columns: clock.columns, fields: fields, clock: clock) }
+        if other.isAlive { try addToDigest(id: other.id, columns: clock.columns, fields: fields, clock: stored) }
         return true
     }
 

@@ -7,7 +7,7 @@ import SyncProtocol
 struct RowWrite {
     let id: Int64
     let operation: RowOperation
-    let columns: ColumnMask
+    var columns: ColumnMask
     let stamp: Stamp
     /// A second write of one local transaction bears the stamp of the first, and replaces it.
     var replacesOwnStamp = false
@@ -20,6 +20,7 @@ struct RowWrite {
 /// when a delete bears it. Belongs to the writer; everything happens in its transaction.
 final class RowMerge {
     let table: TableDescription
+    private let db: Database
     let live: RowPlace
     let graveyard: RowPlace
     let hasher: RowHasher
@@ -30,6 +31,7 @@ final class RowMerge {
 
     init(_ table: TableDescription, hasher: RowHasher, digests: DigestBuckets, in db: Database) throws {
         self.table = table
+        self.db = db
         self.hasher = hasher
         self.digests = digests
         live = try RowPlace(table, name: table.name, in: db)
@@ -48,58 +50,76 @@ final class RowMerge {
         meeting: ((RowClock, _ isAlive: Bool) throws -> Void)? = nil
     ) throws -> Bool {
         if write.operation == .erase { return try erase(write.id) }
+        var write = write
         // Columns of a newer schema stay in the log until this node knows them.
-        let columns = write.columns.intersection(table.allColumns)
+        write.columns.formIntersection(table.allColumns)
         if write.operation == .birth || isPlanted(.insertFirst) && write.operation.leavesAlive,
-            try isPlanted(.insertFirst) || !graveyard.contains(id: write.id)
+            try isPlanted(.insertFirst) || !graveyard.mayContain(id: write.id) || !graveyard.contains(id: write.id)
         {
-            let clock = RowClock(birth: write.stamp, columns: columns)
-            if try live.insert(id: write.id, columns: columns, fields: fields, clock: clock) {
-                try addToDigest(id: write.id, columns: columns, fields: fields, clock: clock)
+            let clock = StoredClock(RowClock(birth: write.stamp, columns: write.columns), of: table)
+            if try live.insert(id: write.id, columns: write.columns, fields: fields, clock: clock) {
+                try addToDigest(id: write.id, columns: write.columns, fields: fields, clock: clock)
                 return true
             }
         }
-        if let done = try merge(write, columns, fields, lyingIn: live, isAlive: true, meeting) {
-            return done
+        func merged(lyingIn place: RowPlace, isAlive: Bool) throws -> Bool? {
+            try merge(write.id, lyingIn: place, isAlive: isAlive, reading: write.columns) { clock, _ in
+                try meeting?(clock, isAlive)
+                return (write, fields)
+            }
         }
-        if let done = try merge(write, columns, fields, lyingIn: graveyard, isAlive: false, meeting) {
-            return done
-        }
+        if let done = try merged(lyingIn: live, isAlive: true) { return done }
+        if let done = try merged(lyingIn: graveyard, isAlive: false) { return done }
         // The row is nowhere: what is written is all that is known of it.
         var clock = RowClock.unwritten
-        _ = clock.merge(columns, at: write.stamp)
+        _ = clock.merge(write.columns, at: write.stamp)
+        let stored = StoredClock(clock, of: table)
         if write.operation.leavesAlive {
-            _ = try live.insert(id: write.id, columns: columns, fields: fields, clock: clock)
-            try addToDigest(id: write.id, columns: columns, fields: fields, clock: clock)
+            _ = try live.insert(id: write.id, columns: write.columns, fields: fields, clock: stored)
+            try addToDigest(id: write.id, columns: write.columns, fields: fields, clock: stored)
         } else {
-            _ = try graveyard.insert(id: write.id, columns: columns, fields: fields, clock: clock)
+            _ = try graveyard.insert(id: write.id, columns: write.columns, fields: fields, clock: stored)
         }
         return true
     }
 
+    /// Writes to a row that lives what somebody decides who sees it.
+    ///
+    /// - Parameters:
+    ///   - columns: The columns that are read.
+    ///   - decide: Given the row's clock, and the row: its clock, then those columns from 3 on. Returns a write of no
+    ///     other columns, and their values; nil to leave the row as it is.
+    /// - Returns: Whether anything in the row changed; nil when it does not live here.
+    func edit<Fields: FieldSource>(
+        _ id: Int64,
+        reading columns: ColumnMask,
+        _ decide: (RowClock, RawStatement) throws -> (write: RowWrite, fields: Fields)?
+    ) throws -> Bool? {
+        try merge(id, lyingIn: live, isAlive: true, reading: columns, decide)
+    }
+
     /// Merges into the row if it lies in `place`; nil when it does not.
     private func merge<Fields: FieldSource>(
-        _ write: RowWrite,
-        _ columns: ColumnMask,
-        _ fields: Fields,
+        _ id: Int64,
         lyingIn place: RowPlace,
         isAlive: Bool,
-        _ meeting: ((RowClock, _ isAlive: Bool) throws -> Void)?
+        reading columns: ColumnMask,
+        _ decide: (RowClock, RawStatement) throws -> (write: RowWrite, fields: Fields)?
     ) throws -> Bool? {
         var change = DigestSum.zero
         var won = ColumnMask()
         var staysInPlace = true
-        var isChanged = false
-        let clock: RowClock? = try place.read(id: write.id, columns: isAlive ? columns : []) { row in
-            let before = try self.clock(in: row, at: 0, id: write.id)
+        var decided: Fields?
+        let clock: RowClock? = try place.read(id: id, columns: isAlive ? columns : []) { row in
+            let before = try self.clock(in: row, at: 0, id: id)
             if before.isErased {
-                dropped.append(write.id)
+                dropped.append(id)
                 return before
             }
-            try meeting?(before, isAlive)
+            guard let (write, fields) = try decide(before, row) else { return before }
             if isPlanted(.deadRowIgnoresUpdates), !isAlive, write.operation == .update { return before }
             var after = before
-            let outcome = after.merge(columns, at: write.stamp)
+            let outcome = after.merge(write.columns, at: write.stamp)
             won = outcome.won
             var decides = outcome.decidesExistence
             if write.replacesOwnStamp {
@@ -108,24 +128,21 @@ final class RowMerge {
                 }
                 decides = decides || before.newest == write.stamp
             }
-            isChanged = outcome.isChanged || !won.isEmpty || decides
-            guard isChanged else { return after }
+            guard outcome.isChanged || !won.isEmpty || decides else { return after }
+            decided = fields
             staysInPlace = !decides || write.operation.leavesAlive == isAlive
             if isAlive, staysInPlace {
-                hasher.addClock(stored: row, at: 0, of: write.id, to: &change, sign: -1)
-                var index = 3
-                for column in columns.numbers {
-                    if won.contains(column: column) {
-                        hasher.add(row.field(index), column: column, of: write.id, to: &change, sign: -1)
-                    }
-                    index += 1
+                hasher.addClock(stored: row, at: 0, of: id, to: &change, sign: -1)
+                for column in won.numbers {
+                    let index = ReplicaSQL.clockColumns.count + columns.rank(of: column)
+                    hasher.add(row.field(index), column: column, of: id, to: &change, sign: -1)
                 }
             }
             return after
         }
         guard let clock else { return nil }
-        guard isChanged else { return false }
-        try settle(id: write.id, isAlive, staysInPlace, won: won, fields, clock, &change)
+        guard let decided else { return false }
+        try settle(id: id, isAlive, staysInPlace, won: won, decided, clock, &change)
         return true
     }
 
@@ -141,10 +158,11 @@ final class RowMerge {
         _ clock: RowClock,
         _ change: inout DigestSum
     ) throws {
+        let stored = StoredClock(clock, of: table)
         if staysInPlace {
-            try (isAlive ? live : graveyard).update(id: id, columns: won, fields: fields, clock: clock)
+            try (isAlive ? live : graveyard).update(id: id, columns: won, fields: fields, clock: stored)
             if isAlive {
-                addClock(clock, id: id, to: &change, sign: 1)
+                hasher.addClock(stored, of: id, to: &change, sign: 1)
                 for column in won.numbers {
                     hasher.add(fields[column], column: column, of: id, to: &change, sign: 1)
                 }
@@ -153,10 +171,10 @@ final class RowMerge {
         } else if isAlive {
             try digests.add(negative(of: contribution(ofLive: id)), table: table.number, id: id)
             try live.move(id: id, to: graveyard)
-            try graveyard.update(id: id, columns: won, fields: fields, clock: clock)
+            try graveyard.update(id: id, columns: won, fields: fields, clock: stored)
         } else {
             try graveyard.move(id: id, to: live)
-            try live.update(id: id, columns: won, fields: fields, clock: clock)
+            try live.update(id: id, columns: won, fields: fields, clock: stored)
             if isPlanted(.digestForgetsRevival) { return }
             try digests.add(contribution(ofLive: id), table: table.number, id: id)
         }
@@ -176,13 +194,27 @@ final class RowMerge {
             }
             guard let found else { continue }
             guard found.isChanged else { return }
-            try place.update(id: id, columns: [], fields: NoFields(), clock: found.clock)
+            let stored = StoredClock(found.clock, of: table)
+            try place.update(id: id, columns: [], fields: NoFields(), clock: stored)
             if place === live {
-                addClock(found.clock, id: id, to: &change, sign: 1)
+                hasher.addClock(stored, of: id, to: &change, sign: 1)
                 try digests.add(change, table: table.number, id: id)
             }
             return
         }
+    }
+
+    // MARK: Identifiers
+
+    private lazy var selectNextIdentifier = Result {
+        try RawStatement(ReplicaSQL.nextIdentifierQuery(of: table), in: db)
+    }
+
+    /// The next free identifier of this node; nil when it has no origin yet.
+    func nextIdentifier() throws -> Int64? {
+        let select = try selectNextIdentifier.get()
+        defer { select.reset() }
+        return try select.step() ? select.integer(0) : nil
     }
 
     // MARK: Repair
@@ -193,7 +225,8 @@ final class RowMerge {
         try graveyard.remove(id: id)
         guard let clock else { return }
         let columns = ColumnMask(first: clock.columnCount).intersection(table.allColumns)
-        _ = try (isAlive ? live : graveyard).insert(id: id, columns: columns, fields: fields, clock: clock)
+        let stored = StoredClock(clock, of: table)
+        _ = try (isAlive ? live : graveyard).insert(id: id, columns: columns, fields: fields, clock: stored)
     }
 
     // MARK: Erasure
@@ -222,7 +255,7 @@ final class RowMerge {
     private func bury(_ id: Int64) throws {
         try graveyard.remove(id: id)
         if isPlanted(.erasedRevived) { return }
-        let clock = RowClock.erased(columnCount: table.baseColumnCount)
+        let clock = StoredClock(RowClock.erased(columnCount: table.baseColumnCount), of: table)
         _ = try graveyard.insert(id: id, columns: [], fields: NoFields(), clock: clock)
     }
 
@@ -262,23 +295,12 @@ final class RowMerge {
         id: Int64,
         columns: ColumnMask,
         fields: Fields,
-        clock: RowClock
+        clock: StoredClock
     ) throws {
         var sum = DigestSum(rows: 1, sum1: 0, sum2: 0)
         for column in columns.numbers { hasher.add(fields[column], column: column, of: id, to: &sum, sign: 1) }
-        addClock(clock, id: id, to: &sum, sign: 1)
+        hasher.addClock(clock, of: id, to: &sum, sign: 1)
         try digests.add(sum, table: table.number, id: id)
-    }
-
-    func addClock(_ clock: RowClock, id: Int64, to sum: inout DigestSum, sign: Int64) {
-        let fields = clock.fields(baseColumnCount: table.baseColumnCount)
-        if let fields {
-            fields.withUnsafeBytes {
-                hasher.addClock(newest: clock.newest, fields: $0, of: id, to: &sum, sign: sign)
-            }
-        } else {
-            hasher.addClock(newest: clock.newest, fields: nil, of: id, to: &sum, sign: sign)
-        }
     }
 
     func negative(of sum: DigestSum) -> DigestSum {
@@ -326,6 +348,14 @@ extension RowHasher {
         }
         addClock(stored: row, at: table.columns.count, of: id, to: &sum, sign: 1)
         return sum
+    }
+
+    /// Adds or takes away a clock.
+    func addClock(_ clock: StoredClock, of id: Int64, to sum: inout DigestSum, sign: Int64) {
+        guard let fields = clock.fields else {
+            return addClock(newest: clock.newest, fields: nil, of: id, to: &sum, sign: sign)
+        }
+        fields.withUnsafeBytes { addClock(newest: clock.newest, fields: $0, of: id, to: &sum, sign: sign) }
     }
 
     /// Adds or takes away a clock that lies in a row from `index` on.

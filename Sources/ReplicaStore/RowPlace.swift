@@ -36,7 +36,7 @@ final class RowPlace {
         id: Int64,
         columns: ColumnMask,
         fields: Fields,
-        clock: RowClock
+        clock: StoredClock
     ) throws -> Bool {
         insert.bind(1, id)
         for column in columns.numbers {
@@ -47,6 +47,7 @@ final class RowPlace {
         }
         bind(clock, to: insert, from: table.columns.count + 1)
         try insert.run()
+        noteArrival(of: id)
         return insert.changedRows == 1
     }
 
@@ -80,7 +81,7 @@ final class RowPlace {
         id: Int64,
         columns: ColumnMask,
         fields: Fields,
-        clock: RowClock
+        clock: StoredClock
     ) throws {
         let update = try updates.statement(for: columns) {
             let names = names(of: columns) + ReplicaSQL.clockColumns
@@ -102,6 +103,7 @@ final class RowPlace {
         let copy = try moves[other.name] ?? makeMove(to: other)
         copy.bind(1, id)
         try copy.run()
+        other.noteArrival(of: id)
         try remove(id: id)
     }
 
@@ -130,10 +132,37 @@ final class RowPlace {
         return try select.step()
     }
 
-    private func bind(_ clock: RowClock, to statement: RawStatement, from index: Int) {
+    // MARK: Rows that are surely not here
+
+    /// The identifiers of one origin, and the greatest of them that is here, or was since this was looked up.
+    private var greatest: (origin: ClosedRange<Int64>, id: Int64)?
+    private lazy var selectGreatest = statement("SELECT max(id) FROM \(name) WHERE id BETWEEN ? AND ?")
+
+    /// Whether a row may be here; false is certain. A new row has a greater number than all others of its origin, so
+    /// that hardly any is looked for.
+    func mayContain(id: Int64) throws -> Bool {
+        if let greatest, greatest.origin.contains(id) { return id <= greatest.id }
+        let origin = RowID.range(ofOriginOf: id)
+        let select = try selectGreatest.get()
+        defer { select.reset() }
+        select.bind(1, origin.lowerBound)
+        select.bind(2, origin.upperBound)
+        let found = try select.step() ? select.integer(0) : 0
+        greatest = (origin, found)
+        return id <= found
+    }
+
+    private func noteArrival(of id: Int64) {
+        if let known = greatest, known.origin.contains(id), id > known.id { greatest = (known.origin, id) }
+    }
+
+    /// Other programs may have put rows here.
+    func forgetGreatest() { greatest = nil }
+
+    private func bind(_ clock: StoredClock, to statement: RawStatement, from index: Int) {
         statement.bind(index, clock.newest.time.packed)
         statement.bind(index + 1, Int64(clock.newest.origin.rawValue))
-        statement.bind(index + 2, blob: clock.fields(baseColumnCount: table.baseColumnCount))
+        statement.bind(index + 2, blob: clock.fields)
     }
 
     private func statement(_ sql: String) -> Result<RawStatement, any Error> {
@@ -149,13 +178,15 @@ final class RowPlace {
 private struct StatementCache {
     private static let statementsMax = 256
     private var known: [ColumnMask: RawStatement] = [:]
+    private var last: (columns: ColumnMask, statement: RawStatement)?
 
     mutating func statement(for columns: ColumnMask, make: () throws -> RawStatement) throws -> RawStatement {
-        if let statement = known[columns] { return statement }
+        if let last, last.columns == columns { return last.statement }
         if known.count >= Self.statementsMax { known.removeAll() }
-        let made = try make()
-        known[columns] = made
-        return made
+        let statement = try known[columns] ?? make()
+        known[columns] = statement
+        last = (columns, statement)
+        return statement
     }
 }
 
@@ -165,6 +196,21 @@ protocol FieldSource {
 }
 
 extension ChangeCursor: FieldSource {}
+
+/// The row that is being written.
+extension WrittenRows: FieldSource {}
+
+/// A row's clock as its columns hold it.
+struct StoredClock {
+    let newest: Stamp
+    /// The value of `_fields`.
+    let fields: [UInt8]?
+
+    init(_ clock: RowClock, of table: TableDescription) {
+        newest = clock.newest
+        fields = clock.fields(baseColumnCount: table.baseColumnCount)
+    }
+}
 
 /// A row without values.
 struct NoFields: FieldSource {

@@ -1,5 +1,6 @@
 import CXXHash
 import Causality
+import Foundation
 import GRDB
 import SyncProtocol
 
@@ -122,17 +123,32 @@ struct RowHasher {
 
 /// The buckets of all tables, kept current with every write.
 ///
-/// Buckets that a transaction touched are held in memory and written at its end. Belongs to the writer.
+/// A table has 4096 buckets. They are stored in 64 groups, one row each, because a transaction touches many buckets and
+/// a row costs much more than the bytes in it. Groups that a transaction touched are held in memory and written at its
+/// end. Belongs to the writer.
 final class DigestBuckets {
     static let bucketCount = 4096
 
-    private struct Entry {
-        var sum: DigestSum
-        var isDirty: Bool
+    /// The buckets of one table; those of groups that nobody asked for yet are zero.
+    private final class TableBuckets {
+        let table: Int
+        let sums: UnsafeMutableBufferPointer<DigestSum>
+        /// One bit a group.
+        var loaded: UInt64 = 0
+        var dirty: UInt64 = 0
+
+        init(table: Int) {
+            self.table = table
+            sums = .allocate(capacity: bucketCount)
+            sums.initialize(repeating: .zero)
+        }
+
+        deinit { sums.deallocate() }
     }
 
-    private var entries: [Int: Entry] = [:]
-    private var dirty: [Int] = []
+    /// Ascending by table number.
+    private var tables: [TableBuckets] = []
+    private var last: TableBuckets?
     /// What all buckets of a table add up to, once somebody has asked.
     private var roots: [Int: DigestSum]?
     /// What was added since an undo began; nil when none has.
@@ -143,26 +159,44 @@ final class DigestBuckets {
     private let write: RawStatement
 
     init(_ db: Database) throws {
-        read = try RawStatement(
-            "SELECT rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ? AND bucket = ?",
-            in: db
-        )
-        write = try RawStatement("INSERT OR REPLACE INTO digestBucket VALUES (?, ?, ?, ?, ?)", in: db)
+        read = try RawStatement("SELECT sums FROM digestGroup WHERE id = ?", in: db)
+        write = try RawStatement("INSERT OR REPLACE INTO digestGroup VALUES (?, ?)", in: db)
     }
 
     /// Adds what a row has changed by.
     func add(_ change: DigestSum, table: Int, id: Int64) throws {
         added?.append((change, table, id))
-        let key = table * Self.bucketCount + RowHasher.bucket(of: id)
-        var entry = try entries[key] ?? load(key)
-        entry.sum += change
+        let bucket = RowHasher.bucket(of: id)
+        let buckets = try self.buckets(of: table, holding: bucket)
+        buckets.sums[bucket] += change
         selfCheck?.add(change, table: table, id: id)
         roots?[table, default: .zero] += change
-        if !entry.isDirty {
-            entry.isDirty = true
-            dirty.append(key)
+    }
+
+    /// The buckets of a table, that bucket loaded and about to be written.
+    private func buckets(of table: Int, holding bucket: Int) throws -> TableBuckets {
+        let buckets: TableBuckets
+        if let last, last.table == table {
+            buckets = last
+        } else if let known = tables.first(where: { $0.table == table }) {
+            buckets = known
+        } else {
+            buckets = TableBuckets(table: table)
+            tables.append(buckets)
+            tables.sort { $0.table < $1.table }
         }
-        entries[key] = entry
+        last = buckets
+        let group = DigestGroup.number(of: bucket)
+        if buckets.loaded & (1 << UInt64(group)) == 0 {
+            defer { read.reset() }
+            read.bind(1, DigestGroup.id(group, of: table))
+            if try read.step(), let stored = read.blob(0) {
+                DigestGroup.read(stored, into: buckets.sums, group)
+            }
+            buckets.loaded |= 1 << UInt64(group)
+        }
+        buckets.dirty |= 1 << UInt64(group)
+        return buckets
     }
 
     /// From here on what is added can be taken back.
@@ -181,24 +215,21 @@ final class DigestBuckets {
 
     /// Writes what changed. Part of the transaction that changed it.
     func flush() throws {
-        for key in dirty.sorted() {
-            guard let entry = entries[key] else { continue }
-            write.bind(1, Int64(key / Self.bucketCount))
-            write.bind(2, Int64(key % Self.bucketCount))
-            write.bind(3, entry.sum.rows)
-            write.bind(4, entry.sum.sum1)
-            write.bind(5, entry.sum.sum2)
-            try write.run()
-            entries[key]?.isDirty = false
+        for buckets in tables where buckets.dirty != 0 {
+            for group in 0..<DigestGroup.count where buckets.dirty & (1 << UInt64(group)) != 0 {
+                write.bind(1, DigestGroup.id(group, of: buckets.table))
+                write.bind(2, blob: DigestGroup.stored(UnsafeBufferPointer(buckets.sums), group))
+                try write.run()
+            }
+            buckets.dirty = 0
         }
-        dirty.removeAll(keepingCapacity: true)
     }
 
     /// Forgets what a failed transaction may have left in memory.
     func forget() {
         selfCheck = nil
-        entries.removeAll()
-        dirty.removeAll()
+        tables.removeAll()
+        last = nil
         roots = nil
         added = nil
     }
@@ -213,60 +244,104 @@ final class DigestBuckets {
 
     /// The same, out of any consistent state.
     static func tableRoots(_ db: Database) throws -> [Int: DigestSum] {
-        let select = try RawStatement("SELECT tableNumber, rows, sum1, sum2 FROM digestBucket", in: db)
+        let select = try RawStatement("SELECT id, sums FROM digestGroup", in: db)
         defer { select.reset() }
         var roots: [Int: DigestSum] = [:]
+        var sums = [DigestSum](repeating: .zero, count: DigestGroup.buckets)
         while try select.step() {
-            roots[Int(select.integer(0)), default: .zero] += DigestSum(
-                rows: select.integer(1),
-                sum1: UInt64(bitPattern: select.integer(2)),
-                sum2: UInt64(bitPattern: select.integer(3))
-            )
+            guard let stored = select.blob(1) else { continue }
+            sums.withUnsafeMutableBufferPointer { DigestGroup.read(stored, into: $0, 0) }
+            roots[DigestGroup.table(ofID: select.integer(0)), default: .zero] += sums.reduce(into: .zero) { $0 += $1 }
         }
         return roots.filter { $0.value != .zero }
     }
 
     /// The buckets of one table, out of any consistent state.
     static func buckets(of table: Int, _ db: Database) throws -> [DigestSum] {
-        var buckets = [DigestSum](repeating: .zero, count: bucketCount)
-        let select = try RawStatement(
-            "SELECT bucket, rows, sum1, sum2 FROM digestBucket WHERE tableNumber = ?",
-            in: db
-        )
+        var sums = [DigestSum](repeating: .zero, count: bucketCount)
+        let select = try RawStatement("SELECT id, sums FROM digestGroup WHERE id BETWEEN ? AND ?", in: db)
         defer { select.reset() }
-        select.bind(1, Int64(table))
+        let first = DigestGroup.id(0, of: table)
+        select.bind(1, first)
+        select.bind(2, DigestGroup.id(DigestGroup.count - 1, of: table))
         while try select.step() {
-            let bucket = Int(select.integer(0))
-            guard buckets.indices.contains(bucket) else { continue }
-            buckets[bucket] = DigestSum(
-                rows: select.integer(1),
-                sum1: UInt64(bitPattern: select.integer(2)),
-                sum2: UInt64(bitPattern: select.integer(3))
-            )
+            guard let stored = select.blob(1) else { continue }
+            let group = Int(select.integer(0) - first)
+            sums.withUnsafeMutableBufferPointer { DigestGroup.read(stored, into: $0, group) }
         }
-        return buckets
+        return sums
     }
 
     /// Replaces what is kept of a bucket by what its rows add up to.
     func replace(_ sum: DigestSum, table: Int, bucket: Int) throws {
-        let key = table * Self.bucketCount + bucket
-        entries[key] = Entry(sum: sum, isDirty: true)
-        if !dirty.contains(key) { dirty.append(key) }
+        let buckets = try self.buckets(of: table, holding: bucket)
+        buckets.sums[bucket] = sum
         roots = nil
     }
+}
 
-    private func load(_ key: Int) throws -> Entry {
-        defer { read.reset() }
-        read.bind(1, Int64(key / Self.bucketCount))
-        read.bind(2, Int64(key % Self.bucketCount))
-        guard try read.step() else { return Entry(sum: .zero, isDirty: false) }
-        return Entry(
-            sum: DigestSum(
-                rows: read.integer(0),
-                sum1: UInt64(bitPattern: read.integer(1)),
-                sum2: UInt64(bitPattern: read.integer(2))
-            ),
-            isDirty: false
+/// How buckets that are neighbours lie in one row: for each its rows and both sums, as 8 bytes each, lowest first.
+enum DigestGroup {
+    /// Buckets in a group.
+    static let buckets = 64
+    /// Groups of a table.
+    static let count = DigestBuckets.bucketCount / buckets
+    private static let bytesEach = 24
+
+    static func number(of bucket: Int) -> Int { bucket / buckets }
+
+    /// The row where a group of a table lies.
+    static func id(_ group: Int, of table: Int) -> Int64 { Int64(table * count + group) }
+
+    static func table(ofID id: Int64) -> Int { Int(id) / count }
+
+    static func stored(_ sums: UnsafeBufferPointer<DigestSum>, _ group: Int) -> [UInt8] {
+        var writer = ByteWriter(capacity: buckets * bytesEach)
+        for sum in sums[group * buckets..<(group + 1) * buckets] {
+            writer.fixed64(UInt64(bitPattern: sum.rows))
+            writer.fixed64(sum.sum1)
+            writer.fixed64(sum.sum2)
+        }
+        return writer.bytes
+    }
+
+    /// Reads a stored group. One of another length is damaged and counts as zeros, which does not add up.
+    static func read(_ stored: UnsafeRawBufferPointer, into sums: UnsafeMutableBufferPointer<DigestSum>, _ group: Int) {
+        guard stored.count == buckets * bytesEach else { return }
+        func number(_ index: Int) -> UInt64 {
+            UInt64(littleEndian: stored.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+        }
+        for bucket in 0..<buckets {
+            sums[group * buckets + bucket] = DigestSum(
+                rows: Int64(bitPattern: number(bucket * 3)),
+                sum1: number(bucket * 3 + 1),
+                sum2: number(bucket * 3 + 2)
+            )
+        }
+    }
+
+    /// Takes over what a file of an older format has, a row for each bucket.
+    static func takeOver(_ db: Database) throws {
+        let rows = try Row.fetchAll(
+            db,
+            sql: "SELECT tableNumber, bucket, rows, sum1, sum2 FROM digestBucket ORDER BY tableNumber, bucket"
         )
+        for (table, kept) in Dictionary(grouping: rows, by: { $0[0] as Int }) {
+            var sums = [DigestSum](repeating: .zero, count: DigestBuckets.bucketCount)
+            for row in kept where sums.indices.contains(row[1]) {
+                sums[row[1]] = DigestSum(
+                    rows: row[2],
+                    sum1: UInt64(bitPattern: row[3] as Int64),
+                    sum2: UInt64(bitPattern: row[4] as Int64)
+                )
+            }
+            for group in 0..<count where sums[group * buckets..<(group + 1) * buckets].contains(where: { $0 != .zero })
+            {
+                try db.execute(
+                    sql: "INSERT INTO digestGroup VALUES (?, ?)",
+                    arguments: [id(group, of: table), Data(sums.withUnsafeBufferPointer { stored($0, group) })]
+                )
+            }
+        }
     }
 }

@@ -63,24 +63,33 @@ extension ChangeSet {
     /// - Throws: ``ChangeSetFailure/tooLarge(bytes:)`` when the transaction is larger than one change
     ///   set may be, ``ChangeSetFailure/mixedTypes(table:column:)`` when a column holds values of several types.
     package func content() throws(ChangeSetFailure) -> [UInt8] {
-        var writer = ByteWriter(capacity: 1024)
-        writer.byte(header.extensions.isEmpty ? ContentFormat.plain : ContentFormat.extended)
-        writer.varint(UInt64(header.id.origin.rawValue))
-        writer.varint(header.id.seq)
-        writer.varint(UInt64(header.schemaVersion))
-        writer.varint(UInt64(header.context.lives.count))
-        for life in header.context.lives {
+        try header.content(of: tables.map { WrittenRows($0) })
+    }
+}
+
+extension ChangeSetHeader {
+    /// Returns the canonical content of a change set with this header; see ``ChangeSet/content()``.
+    ///
+    /// - Parameter tables: In any order, none without rows.
+    package func content(of tables: [WrittenRows]) throws(ChangeSetFailure) -> [UInt8] {
+        var writer = ByteWriter(capacity: tables.reduce(256) { $0 + $1.byteCount })
+        writer.byte(extensions.isEmpty ? ContentFormat.plain : ContentFormat.extended)
+        writer.varint(UInt64(id.origin.rawValue))
+        writer.varint(id.seq)
+        writer.varint(UInt64(schemaVersion))
+        writer.varint(UInt64(context.lives.count))
+        for life in context.lives {
             writer.varint(UInt64(life.origin.rawValue))
             writer.varint(life.seq)
         }
-        writer.varint(UInt64(header.context.hubs.count))
-        for hub in header.context.hubs {
+        writer.varint(UInt64(context.hubs.count))
+        for hub in context.hubs {
             writer.varint(hub.position)
             writer.fixed64(hub.digest)
         }
-        writer.fixed64(header.previousChain)
-        if !header.extensions.isEmpty {
-            let extensions = header.extensions.sorted
+        writer.fixed64(previousChain)
+        if !extensions.isEmpty {
+            let extensions = extensions.sorted
             writer.varint(UInt64(extensions.count))
             for (kind, bytes) in extensions {
                 writer.varint(kind)
@@ -92,46 +101,53 @@ extension ChangeSet {
             let block = try table.block()
             writer.varint(UInt64(table.number))
             writer.sized(block)
-            guard writer.count <= Self.contentBytesMax else { throw .tooLarge(bytes: writer.count) }
+            guard writer.count <= ChangeSet.contentBytesMax else { throw .tooLarge(bytes: writer.count) }
         }
         return writer.bytes
     }
 }
 
 extension TableChanges {
+    func block() throws(ChangeSetFailure) -> [UInt8] { try WrittenRows(self).block() }
+}
+
+extension WrittenRows {
+    /// The rows as a table block, without its number and length.
     func block() throws(ChangeSetFailure) -> [UInt8] {
-        let rows = rows.sorted { $0.id < $1.id }
-        var writer = ByteWriter(capacity: rows.count * 64)
+        let rows = rows.sortedByID()
+        var writer = ByteWriter(capacity: byteCount)
         writer.varint(UInt64(columnCount))
         writer.varint(UInt64(rows.count))
         writeShapes(of: rows, to: &writer)
         var previous: Int64 = 0
         for row in rows {
-            writer.varint(UInt64(row.id.rawValue - previous))
-            previous = row.id.rawValue
+            writer.varint(UInt64(row.id - previous))
+            previous = row.id
         }
         let columns = rows.reduce(into: ColumnMask()) { $0.formUnion($1.columns) }
         var written: [[UInt8]] = []
-        // Where each row's next value lies: columns are visited ascending, as the values are.
-        var cursors = [Int](repeating: 0, count: rows.count)
         for column in columns.numbers {
-            if let bytes = try self.column(column, of: rows, cursors: &cursors) { written.append(bytes) }
+            if let bytes = try block(of: column, rows) { written.append(bytes) }
         }
         writer.varint(UInt64(written.count))
         for column in written { writer.raw(column) }
         return writer.bytes
     }
 
-    private func writeShapes(of rows: [RowChange], to writer: inout ByteWriter) {
+    private func writeShapes(of rows: [Row], to writer: inout ByteWriter) {
         var shapes: [RowShape] = []
         var indexOfShape: [RowShape: Int] = [:]
+        var last = (shape: RowShape(operation: .birth, columns: []), index: -1)
         let indexes = rows.map { row in
             let shape = RowShape(operation: row.operation, columns: row.columns)
-            if let last = shapes.last, last == shape { return shapes.count - 1 }
-            if let index = indexOfShape[shape] { return index }
-            indexOfShape[shape] = shapes.count
-            shapes.append(shape)
-            return shapes.count - 1
+            if last.index >= 0, last.shape == shape { return last.index }
+            let index = indexOfShape[shape] ?? shapes.count
+            if index == shapes.count {
+                indexOfShape[shape] = index
+                shapes.append(shape)
+            }
+            last = (shape, index)
+            return index
         }
         writer.varint(UInt64(shapes.count))
         for shape in shapes {
@@ -144,75 +160,105 @@ extension TableChanges {
     }
 
     /// The bytes of one column with its number and form; nil when all its values are null.
-    private func column(
-        _ column: Int,
-        of rows: [RowChange],
-        cursors: inout [Int]
-    ) throws(ChangeSetFailure) -> [UInt8]? {
-        var nulls: [UInt8] = []
-        var carried = 0
-        var present = 0
-        var form: ContentFormat.Form?
-        var integers: [Int64] = []
-        var lengths = ByteWriter()
-        var bytes = ByteWriter()
-        for index in rows.indices where rows[index].columns.contains(column: column) {
-            if carried % 8 == 0 { nulls.append(0) }
-            let valueForm: ContentFormat.Form
-            switch rows[index].values[cursors[index]] {
-            case .null:
-                nulls[carried / 8] |= 1 << UInt8(carried % 8)
-                cursors[index] += 1
+    private func block(of column: Int, _ rows: [Row]) throws(ChangeSetFailure) -> [UInt8]? {
+        let kept = try ColumnOutline(of: column, in: self, rows)
+        guard kept.present > 0 else { return nil }
+        let nullBytes = kept.present < kept.carried ? (kept.carried + 7) / 8 : 0
+        let isPlain = kept.plainBytes <= kept.differenceBytes
+        let form = kept.form == .integers && !isPlain ? .differences : kept.form
+        let count = nullBytes + (form == .differences ? kept.differenceBytes : kept.plainBytes) + kept.contentBytes
+        var head = ByteWriter(capacity: 16)
+        head.varint(UInt64(column))
+        head.byte(form.rawValue | (nullBytes > 0 ? ContentFormat.nullsFlag : 0))
+        head.varint(UInt64(count))
+        return [UInt8](unsafeUninitializedCapacity: head.count + count) { bytes, written in
+            _ = bytes.initialize(fromContentsOf: head.bytes)
+            let nulls = UnsafeMutableBufferPointer(rebasing: bytes[head.count..<head.count + nullBytes])
+            nulls.initialize(repeating: 0)
+            var numbers = head.count + nullBytes
+            var content = head.count + count - kept.contentBytes
+            var carried = 0
+            var previous: Int64 = 0
+            for row in rows where row.columns.contains(column: column) {
+                switch value(column, of: row) {
+                case .null:
+                    nulls[carried / 8] |= 1 << UInt8(carried % 8)
+                case .integer(let value):
+                    let base = form == .differences ? previous : 0
+                    bytes.write(varint: (value &- base).zigzagEncoded, at: &numbers)
+                    previous = value
+                case .text(let start, let length), .blob(let start, let length):
+                    bytes.write(varint: UInt64(length), at: &numbers)
+                    self.copy(start, length, to: bytes, at: &content)
+                }
                 carried += 1
+            }
+            written = head.count + count
+        }
+    }
+}
+
+/// How long a column will be, found before anything is written.
+private struct ColumnOutline {
+    /// Rows that carry the column.
+    var carried = 0
+    /// Those of them with a value.
+    var present = 0
+    var form = ContentFormat.Form.integers
+    /// The integers, or the lengths.
+    var plainBytes = 0
+    var differenceBytes = 0
+    var contentBytes = 0
+
+    init(of column: Int, in table: WrittenRows, _ rows: [WrittenRows.Row]) throws(ChangeSetFailure) {
+        var previous: Int64 = 0
+        for row in rows where row.columns.contains(column: column) {
+            carried += 1
+            let valueForm: ContentFormat.Form
+            switch table.value(column, of: row) {
+            case .null:
                 continue
             case .integer(let value):
                 valueForm = .integers
-                integers.append(value)
-            case .text(let value):
+                plainBytes += value.zigzagEncoded.varintCount
+                differenceBytes += (value &- previous).zigzagEncoded.varintCount
+                previous = value
+            case .text(_, let count):
                 valueForm = .texts
-                var value = value
-                value.withUTF8 { utf8 in
-                    lengths.varint(UInt64(utf8.count))
-                    bytes.raw(UnsafeRawBufferPointer(utf8))
-                }
-            case .blob(let value):
+                plainBytes += UInt64(count).varintCount
+                contentBytes += count
+            case .blob(_, let count):
                 valueForm = .blobs
-                lengths.varint(UInt64(value.count))
-                bytes.raw(value)
+                plainBytes += UInt64(count).varintCount
+                contentBytes += count
             }
-            guard form == nil || form == valueForm else {
-                throw .mixedTypes(table: number, column: column)
+            guard present == 0 || form == valueForm else {
+                throw .mixedTypes(table: table.number, column: column)
             }
             form = valueForm
             present += 1
-            cursors[index] += 1
-            carried += 1
         }
-        guard var form else { return nil }
-        if form == .integers {
-            (form, bytes) = Self.shortest(integers)
-        }
-        let hasNulls = present < carried
-        var writer = ByteWriter(capacity: bytes.count + lengths.count + nulls.count + 16)
-        writer.varint(UInt64(column))
-        writer.byte(form.rawValue | (hasNulls ? ContentFormat.nullsFlag : 0))
-        writer.varint(UInt64((hasNulls ? nulls.count : 0) + lengths.count + bytes.count))
-        if hasNulls { writer.raw(nulls) }
-        writer.raw(lengths.bytes)
-        writer.raw(bytes.bytes)
-        return writer.bytes
     }
+}
 
-    /// Integers as they are, or as differences, whichever takes fewer bytes; as they are when equal.
-    private static func shortest(_ integers: [Int64]) -> (ContentFormat.Form, ByteWriter) {
-        var plain = ByteWriter(capacity: integers.count * 4)
-        var differences = ByteWriter(capacity: integers.count * 4)
-        var previous: Int64 = 0
-        for value in integers {
-            plain.zigzag(value)
-            differences.zigzag(value &- previous)
-            previous = value
+extension [WrittenRows.Row] {
+    /// The rows, ascending; usually they are.
+    fileprivate func sortedByID() -> [WrittenRows.Row] {
+        for index in indices.dropFirst() where self[index - 1].id > self[index].id { return sorted { $0.id < $1.id } }
+        return self
+    }
+}
+
+extension UnsafeMutableBufferPointer<UInt8> {
+    /// Writes a LEB128 number, for which there must be room.
+    fileprivate func write(varint value: UInt64, at offset: inout Int) {
+        var rest = value
+        while rest >= 0x80 {
+            self[offset] = UInt8(truncatingIfNeeded: rest) | 0x80
+            rest >>= 7
+            offset += 1
         }
-        return differences.count < plain.count ? (.differences, differences) : (.integers, plain)
+        self[offset] = UInt8(truncatingIfNeeded: rest)
+        offset += 1
     }
 }

@@ -313,6 +313,17 @@ extension FieldValue {
         case .blob(let bytes): self = .blob([UInt8](bytes))
         }
     }
+
+    /// Whether this and a view are stored as the same bytes.
+    package func isStored(as view: FieldView) -> Bool {
+        switch (self, view) {
+        case (.null, .null): true
+        case (.integer(let left), .integer(let right)): left == right
+        case (.text(let left), .text(let right)): left.utf8.elementsEqual(right)
+        case (.blob(let left), .blob(let right)): left.elementsEqual(right)
+        default: false
+        }
+    }
 }
 
 /// Visits the rows of a validated block, in order of their identifiers, without allocating for each.

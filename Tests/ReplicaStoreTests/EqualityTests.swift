@@ -66,13 +66,17 @@ struct EqualityTests {
                 arguments: [RowID(origin: Origin(rawValue: 2)!, counter: 999).rawValue]
             )
             // As after a bug: the sums are those of other rows.
-            try db.execute(
-                sql: """
-                    WITH RECURSIVE every(bucket) AS (SELECT 0 UNION ALL SELECT bucket + 1 FROM every WHERE bucket < 4095)
-                    INSERT OR IGNORE INTO digestBucket SELECT 1, bucket, 0, 0, 0 FROM every
-                    """
-            )
-            try db.execute(sql: "UPDATE digestBucket SET sum1 = sum1 + 1 WHERE tableNumber = 1")
+            var sums = try DigestBuckets.buckets(of: 1, db)
+            for bucket in sums.indices { sums[bucket].sum1 &+= 1 }
+            for group in 0..<DigestGroup.count {
+                try db.execute(
+                    sql: "INSERT OR REPLACE INTO digestGroup VALUES (?, ?)",
+                    arguments: [
+                        DigestGroup.id(group, of: 1),
+                        Data(sums.withUnsafeBufferPointer { DigestGroup.stored($0, group) }),
+                    ]
+                )
+            }
         }
         // A transaction that fails has the writer read the file again.
         #expect(throws: CancellationError.self) { try a.replica.write { _ in throw CancellationError() } }

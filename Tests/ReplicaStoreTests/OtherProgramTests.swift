@@ -81,7 +81,7 @@ struct OtherProgramTests {
             "DELETE FROM log", "UPDATE log SET body = NULL", "INSERT OR REPLACE INTO log SELECT * FROM log",
             "UPDATE localNode SET origin = 7", "UPDATE localState SET clock = 0", "DELETE FROM versionVector",
             "INSERT INTO localFact VALUES ('safePosition', 99)", "DELETE FROM pending",
-            "DELETE FROM digestBucket", "UPDATE customerGraveyard SET name = 'x'", "DELETE FROM customerGraveyard",
+            "DELETE FROM digestGroup", "UPDATE customerGraveyard SET name = 'x'", "DELETE FROM customerGraveyard",
             "INSERT INTO customerGraveyard(id) VALUES (99)", "INSERT INTO parkedRow DEFAULT VALUES",
         ]
     )
