@@ -74,7 +74,7 @@ final class Program {
     }
 
     /// The mean cost of a command that is run so many times.
-    static func mean(of times: Int, _ arguments: String..., codes: Set<Int32> = [0]) throws -> Cost {
+    static func mean(of times: Int, _ arguments: [String], codes: Set<Int32> = [0]) throws -> Cost {
         let costs = try (0..<times).map { _ in try run(arguments, codes: codes).cost }
         return Cost(
             wall: costs.reduce(0) { $0 + $1.wall } / Double(times),
