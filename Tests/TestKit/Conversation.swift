@@ -13,6 +13,8 @@ package struct Conversation {
     }
 
     private var sides: [Side]
+    /// Why each side has closed; nil while it has not.
+    private var ends: [SyncFailure??] = [nil, nil]
     /// Messages that have arrived so far.
     package private(set) var delivered = 0
     /// Bytes that both sides have put on the line.
@@ -23,14 +25,16 @@ package struct Conversation {
     /// and how far the receiver is. Whoever changes messages gets sessions that end as broken ones do.
     package var onArrival: ((_ receiver: Int, _ message: inout FramedMessage, _ session: SyncSession) -> Void)?
 
+    /// - Parameter isOneShot: Whether the child ends the session when there is nothing more to exchange.
     package init(
         child: any SyncStore,
         hub: any SyncStore,
+        isOneShot: Bool = true,
         limits: SyncLimits = .standard,
         deliveredMax: Int = .max
     ) {
         sides = [
-            Side(session: SyncSession(role: .child(isOneShot: true), limits: limits), store: child),
+            Side(session: SyncSession(role: .child(isOneShot: isOneShot), limits: limits), store: child),
             Side(session: SyncSession(role: .hub, limits: limits), store: hub),
         ]
         self.deliveredMax = deliveredMax
@@ -42,29 +46,49 @@ package struct Conversation {
 
     /// Runs until both sides are closed, and returns why each was.
     package mutating func run(_ random: inout SeededRandom) -> [SyncFailure?] {
-        var ends: [SyncFailure??] = [nil, nil]
-        for index in sides.indices { sides[index].todo += sides[index].session.handle(.linkOpened) }
+        open()
         while ends.contains(where: { $0 == nil }) {
-            // A step of either side: an action it has to do, or a message that waits for it.
-            let choices = sides.indices.flatMap { index -> [(side: Int, isAction: Bool)] in
-                (sides[index].todo.isEmpty ? [] : [(index, true)])
-                    + (sides[index].inbox.isEmpty || ends[index] != nil ? [] : [(index, false)])
-            }
-            guard let choice = choices.randomElement(using: &random) else {
-                // Nobody has anything to do: only a broken line can end this.
-                for index in sides.indices { sides[index].todo += sides[index].session.handle(.linkClosed) }
-                if sides.allSatisfy(\.todo.isEmpty) { break }
-                continue
-            }
-            if choice.isAction {
-                if let end = perform(sides[choice.side].todo.removeFirst(), of: choice.side) {
-                    ends[choice.side] = end
-                }
-            } else {
-                deliver(to: choice.side)
-            }
+            if step(&random) { continue }
+            // Only a broken line can end this.
+            for index in sides.indices { sides[index].todo += sides[index].session.handle(.linkClosed) }
+            if sides.allSatisfy(\.todo.isEmpty) { break }
         }
         return ends.map { $0 ?? .linkLost }
+    }
+
+    /// Opens the line. What follows is done step by step.
+    package mutating func open() {
+        for index in sides.indices { sides[index].todo += sides[index].session.handle(.linkOpened) }
+    }
+
+    /// Goes on until nobody has anything to do.
+    ///
+    /// - Returns: Whether both sides still hold the line.
+    package mutating func settle(_ random: inout SeededRandom) -> Bool {
+        while step(&random) {}
+        return ends.allSatisfy { $0 == nil }
+    }
+
+    /// A timer of both sides has run out.
+    package mutating func fire(_ timer: SyncSession.Timer) {
+        for index in sides.indices { sides[index].todo += sides[index].session.handle(.timerFired(timer)) }
+    }
+
+    /// A step of either side: an action it has to do, or a message that waits for it.
+    ///
+    /// - Returns: False when there is none.
+    private mutating func step(_ random: inout SeededRandom) -> Bool {
+        let choices = sides.indices.flatMap { index -> [(side: Int, isAction: Bool)] in
+            (sides[index].todo.isEmpty ? [] : [(index, true)])
+                + (sides[index].inbox.isEmpty || ends[index] != nil ? [] : [(index, false)])
+        }
+        guard let choice = choices.randomElement(using: &random) else { return false }
+        if choice.isAction {
+            if let end = perform(sides[choice.side].todo.removeFirst(), of: choice.side) { ends[choice.side] = end }
+        } else {
+            deliver(to: choice.side)
+        }
+        return true
     }
 
     private mutating func deliver(to index: Int) {

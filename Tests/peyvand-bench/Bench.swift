@@ -9,9 +9,9 @@ struct Bench: ParsableCommand {
         commandName: "peyvand-bench",
         abstract: "Measures what a node does beside plain SQLite, in turns and in one run.",
         discussion: """
-            Ratios hold on any machine, seconds do not. Each round lets both sides do the same with fresh files; who \
-            begins changes from round to round. What counts is processor time; where the disk is waited for, the time \
-            that passed stands beside it.
+            Ratios hold on any machine, seconds do not. In each round both sides write the same rows; who begins changes \
+            from round to round, and at the end both must hold the same. What counts is processor time; the time that \
+            passed stands beside it. Memory is the most that the process had in use while it did Peyvand's side.
             """
     )
 
@@ -19,7 +19,7 @@ struct Bench: ParsableCommand {
     var quick = false
 
     @Option(help: "How often each side does each work.")
-    var rounds = 5
+    var rounds = 7
 
     @Option(help: "The numbers that must be reached.")
     var floors: String?
@@ -32,22 +32,6 @@ struct Bench: ParsableCommand {
 
     @Argument(help: "The works to do; all when none is named.")
     var names: [String] = []
-
-    private struct Result: Encodable {
-        let name: String
-        let about: String
-        /// `cost` or `speed` for a ratio, else the unit.
-        let measure: String
-        let processor: Spread?
-        let wall: Spread?
-        let value: Double?
-        let floor: Floor?
-        let isKept: Bool
-        let peakMemoryBytes: Int
-
-        /// What the floor is about.
-        var measured: Double { processor?.median ?? value ?? 0 }
-    }
 
     func validate() throws {
         guard rounds > 0 else { throw ValidationError("--rounds needs a number above 0.") }
@@ -65,92 +49,76 @@ struct Bench: ParsableCommand {
         let floors = try floors.map { file in
             try JSONDecoder().decode([String: Floor].self, from: Data(contentsOf: URL(filePath: file)))
         }
-        let works = Works(isQuick: quick, seed: seed).all.filter { names.isEmpty || names.contains($0.name) }
-        var results: [Result] = []
-        print(line(["work", "", "processor", "low - high", "wall", "floor"]).bold)
-        for work in works {
-            let result = try measure(work, floor: floors?[work.name])
-            results.append(result)
-            show(result)
+        var works = Works(isQuick: quick, seed: seed).all.filter { names.isEmpty || names.contains($0.name) }
+        let (table, progress) = (Table(), Progress())
+        var reports: [Report] = []
+        table.begin()
+        while !works.isEmpty {
+            // What only this one needs goes with it.
+            let work = works.removeFirst()
+            let report = try measure(work, floor: floors?[work.name], progress)
+            progress.clear()
+            table.show(report)
+            reports.append(report)
         }
-        print("\nPeak memory \(peakMemory() >> 20) MB, both sides and their data together.")
         if let json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            try encoder.encode(results).write(to: URL(filePath: json))
+            try encoder.encode(reports).write(to: URL(filePath: json))
         }
-        let missed = results.filter { !$0.isKept }
-        for result in missed {
-            let floor = result.floor?.description ?? ""
-            print("\(result.name) is \(shown(result.measured)), and should be \(floor): \(result.about).".red)
-        }
+        let missed = reports.filter { !$0.isKept }
+        for report in missed { table.complain(of: report) }
         if !missed.isEmpty { throw ExitCode(1) }
     }
 
-    private func measure(_ work: Work, floor: Floor?) throws -> Result {
+    private func measure(_ work: Work, floor: Floor?, _ progress: Progress) throws -> Report {
+        progress.show("\(work.name): getting ready")
+        func inRounds<Outcome>(_ round: (Int) throws -> Outcome) throws -> [Outcome] {
+            try (0..<rounds).map { number in
+                progress.show("\(work.name): round \(number + 1) of \(rounds)")
+                return try round(number)
+            }
+        }
         switch work.kind {
         case .figure(let unit, let take):
-            let value = try take()
-            return Result(
-                name: work.name,
-                about: work.about,
-                measure: unit,
-                processor: nil,
-                wall: nil,
-                value: value,
-                floor: floor,
-                isKept: floor?.isKept(by: value) ?? true,
-                peakMemoryBytes: peakMemory()
+            return Report(work, unit, [try take()], floor: floor)
+        case .timed(let unit, let convert, let make):
+            let go = try make()
+            let costs = try inRounds { _ in try go() }
+            return Report(
+                work,
+                unit,
+                costs.map { convert($0.processor) },
+                wall: costs.map { convert($0.wall) },
+                costs: costs,
+                floor: floor
             )
         case .compared(let comparison, let make):
-            var (processor, wall) = ([Double](), [Double]())
-            for number in 0..<rounds {
-                let round = try make()
-                let (plain, peyvand): (Cost, Cost)
-                if number % 2 == 0 {
-                    plain = try Cost.of { try round.runPlain() }
-                    peyvand = try Cost.of { try round.runPeyvand() }
-                } else {
-                    peyvand = try Cost.of { try round.runPeyvand() }
-                    plain = try Cost.of { try round.runPlain() }
-                }
-                try round.check()
-                let isSpeed = comparison == .speed
-                processor.append(isSpeed ? plain.processor / peyvand.processor : peyvand.processor / plain.processor)
-                wall.append(isSpeed ? plain.wall / peyvand.wall : peyvand.wall / plain.wall)
-            }
-            let spread = Spread(processor)
-            return Result(
-                name: work.name,
-                about: work.about,
-                measure: comparison.rawValue,
-                processor: spread,
-                wall: Spread(wall),
-                value: nil,
-                floor: floor,
-                isKept: floor?.isKept(by: spread.median) ?? true,
-                peakMemoryBytes: peakMemory()
+            let contest = try make()
+            let costs = try inRounds(contest.round)
+            try contest.finish()
+            return Report(
+                work,
+                comparison.rawValue,
+                costs.map { comparison.ratio(plain: $0.plain.processor, peyvand: $0.peyvand.processor) },
+                wall: costs.map { comparison.ratio(plain: $0.plain.wall, peyvand: $0.peyvand.wall) },
+                plain: costs.map(\.plain.processor),
+                costs: costs.map(\.peyvand),
+                floor: floor
+            )
+        case .growth(let make):
+            let (small, large) = try make()
+            let costs = try inRounds { (small: try small.round($0), large: try large.round($0)) }
+            for contest in [small, large] { try contest.finish() }
+            return Report(
+                work,
+                "growth",
+                costs.map { $0.large.peyvand.processor / $0.small.peyvand.processor },
+                wall: costs.map { $0.large.peyvand.wall / $0.small.peyvand.wall },
+                plain: costs.map { $0.large.plain.processor / $0.small.plain.processor },
+                costs: costs.map(\.large.peyvand),
+                floor: floor
             )
         }
-    }
-
-    // MARK: The table
-
-    private func show(_ result: Result) {
-        let spread = result.processor.map { "\(shown($0.low)) - \(shown($0.high))" } ?? ""
-        let text = line([
-            result.name, result.measure, shown(result.measured), spread,
-            result.wall.map { shown($0.median) } ?? "", result.floor?.description ?? "",
-        ])
-        print(result.isKept ? text : text.red)
-    }
-
-    private func line(_ cells: [String]) -> String {
-        let widths = [20, 14, 9, 13, 7, 0]
-        let padded = zip(cells, widths).enumerated().map { index, cell in
-            let gap = String(repeating: " ", count: max(0, cell.1 - cell.0.count))
-            return index < 2 || index == 5 ? cell.0 + gap : gap + cell.0
-        }
-        return padded.joined(separator: "  ")
     }
 }

@@ -57,6 +57,15 @@ struct DataSet {
         }
     }
 
+    /// So many new activities, of customers that are there.
+    static func activities(_ count: Int, of customers: [RowID], seed: UInt64) -> [Values] {
+        var random = SeededRandom(seed: seed)
+        let each = 5
+        let chosen = (0..<(count + each - 1) / each).map { _ in customers[random.below(customers.count)] }
+        let drawn = DataSet(customers: chosen.count, activitiesEach: each, seed: seed)
+        return Array(drawn.activities(of: chosen).prefix(count))
+    }
+
     /// Some words, of at least so many characters.
     private static func text(_ random: inout SeededRandom, characters: Int) -> String {
         var text = pick(words, &random)

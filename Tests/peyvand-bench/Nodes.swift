@@ -8,8 +8,11 @@ import TestKit
 /// A node in a directory of its own, on the disk.
 final class Node {
     private let home: TemporaryDirectory
-    let replica: Replica
-    var path: String { Replica.path(in: home.path + "/node") }
+    private(set) var replica: Replica
+    /// Beside the node, as another program has its file.
+    private var madeForeign: PreparedWriter?
+    var directory: String { home.path + "/node" }
+    var path: String { Replica.path(in: directory) }
 
     private init(_ home: TemporaryDirectory, _ replica: Replica) { (self.home, self.replica) = (home, replica) }
 
@@ -30,7 +33,29 @@ final class Node {
         return node
     }
 
-    private static func randomBytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }
+    static func randomBytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }
+
+    /// Another program that writes the node's file, with its triggers.
+    func foreign() throws -> PreparedWriter {
+        if let madeForeign { return madeForeign }
+        let made = try PreparedWriter(path)
+        madeForeign = made
+        return made
+    }
+
+    /// Copies the write-ahead log into the file and begins it anew, so that no round pays for the one before.
+    func checkpoint() throws { try foreign().checkpoint() }
+
+    /// Lets other processes have the node, until it is opened again.
+    func close() throws {
+        madeForeign = nil
+        try replica.close()
+    }
+
+    func reopen() throws { replica = try Replica.open(directory, clock: .ofMachine()) }
+
+    /// Copies the node to a file, which also says that what is in it cannot be lost any more.
+    func backUp() throws { _ = try replica.backup(to: home.path + "/backup-\(end()).db") { _, _ in } }
 
     /// Puts customers, and then activities, in transactions of so many rows.
     ///
@@ -101,9 +126,18 @@ final class Node {
 
     /// Takes what head office has sent.
     func apply(_ batches: [ChangeBatch], from hub: Node) throws {
-        guard let id = UniqueID(bytes: hub.replica.node.node) else { return }
-        let peer = SyncPeer(node: id, origin: hub.replica.node.origin)
+        let peer = try hub.peer
         for batch in batches { _ = try replica.apply([batch], from: peer) }
+    }
+
+    /// Who it is to those that it meets.
+    var peer: SyncPeer {
+        get throws {
+            guard let id = UniqueID(bytes: replica.node.node) else {
+                throw NotTheSame(description: "A node has no identity.")
+            }
+            return SyncPeer(node: id, origin: replica.node.origin)
+        }
     }
 
     func end() throws -> UInt64 { try replica.status().end.position }

@@ -2,58 +2,113 @@ import CRM
 import Causality
 import TestKit
 
-// Writes of the node's own users, beside the same rows in plain tables.
+// Writes at the node itself, of its own users and of other programs, beside the same rows in plain tables.
+
+/// Who writes the node's rows.
+enum Author {
+    /// The node, for its users.
+    case api
+    /// Another program on the same file, with the triggers that notice it.
+    case foreign
+}
 
 /// New activities, in transactions of so many.
-final class Insertion: Round {
-    private let rows: [DataSet.Values]
+final class Insertion: Contest {
+    private let site: Site
+    private let author: Author
+    private let count: Int
     private let rowsEach: Int
-    private let plain: PlainDatabase
-    private let node: Node
+    private var ids: [RowID] = []
+    private var rows: [DataSet.Values] = []
 
-    /// - Parameter activities: How many are measured; the customers are there already.
-    init(activities: Int, rowsEach: Int, seed: UInt64) throws {
-        self.rowsEach = rowsEach
-        plain = try PlainDatabase()
-        node = try Node.headOffice()
-        let data = DataSet(customers: 2000, activitiesEach: 0, seed: seed)
-        let loaded = try node.load(data, rowsEach: 1000)
-        try plain.load(data, as: loaded)
-        rows = DataSet(customers: activities / 5, activitiesEach: 5, seed: seed).activities(of: loaded.customers)
+    init(_ site: Site, by author: Author = .api, rows count: Int, each rowsEach: Int) {
+        (self.site, self.author, self.count, self.rowsEach) = (site, author, count, rowsEach)
     }
 
-    func runPlain() throws {
-        let origin = node.replica.node.origin
-        let ids = (1...Int64(rows.count)).map { RowID(origin: origin, counter: $0) }
-        try plain.insert(.activity, ids, rows, rowsEach: rowsEach)
+    func prepare() throws {
+        (ids, rows) = try site.newActivities(count)
+        try site.settle()
     }
 
-    func runPeyvand() throws { try node.insert(.activity, rows, rowsEach: rowsEach) }
+    func runPlain() throws { try site.plain.insert(.activity, ids, rows, rowsEach: rowsEach) }
 
-    func check() throws { try plain.checkSame(.activity, as: node) }
+    func runPeyvand() throws {
+        switch author {
+        case .api: try site.hub.insert(.activity, rows, rowsEach: rowsEach)
+        case .foreign: try site.hub.foreign().insert(.activity, nil, rows, rowsEach: rowsEach)
+        }
+    }
+
+    func check() throws { try site.hub.replica.sealForeignWrites() }
+
+    func finish() throws { try site.checkSame(as: site.hub) }
 }
 
 /// Other outcomes of activities that are there, in transactions of so many.
-final class Editing: Round {
-    private let plain: PlainDatabase
-    private let node: Node
-    private let ids: [RowID]
+final class Editing: Contest {
+    private let site: Site
+    private let author: Author
+    private let count: Int
     private let rowsEach: Int
-    private static let outcome = FieldValue.text("noAnswer")
+    private var ids: [RowID] = []
+    private var outcome = FieldValue.null
 
-    init(_ data: DataSet, edits: Int, rowsEach: Int, seed: UInt64) throws {
-        plain = try PlainDatabase()
-        node = try Node.headOffice()
-        self.rowsEach = rowsEach
-        let loaded = try node.load(data, rowsEach: 1000)
-        try plain.load(data, as: loaded)
-        var random = SeededRandom(seed: seed)
-        ids = Array(loaded.activities.shuffled(using: &random).prefix(edits))
+    init(_ site: Site, by author: Author = .api, edits count: Int, each rowsEach: Int) {
+        (self.site, self.author, self.count, self.rowsEach) = (site, author, count, rowsEach)
     }
 
-    func runPlain() throws { try plain.setOutcome(Self.outcome, of: ids, rowsEach: rowsEach) }
+    func prepare() throws {
+        (ids, outcome) = try site.edits(count)
+        try site.settle()
+    }
 
-    func runPeyvand() throws { try node.setOutcome(Self.outcome, of: ids, rowsEach: rowsEach) }
+    func runPlain() throws { try site.plain.setOutcome(outcome, of: ids, rowsEach: rowsEach) }
 
-    func check() throws { try plain.checkSame(.activity, as: node) }
+    func runPeyvand() throws {
+        switch author {
+        case .api: try site.hub.setOutcome(outcome, of: ids, rowsEach: rowsEach)
+        case .foreign: try site.hub.foreign().setOutcome(outcome, of: ids, rowsEach: rowsEach)
+        }
+    }
+
+    func check() throws { try site.hub.replica.sealForeignWrites() }
+
+    func finish() throws { try site.checkSame(as: site.hub) }
+}
+
+/// What another program has written, taken up into the log; beside writing the same rows into plain tables.
+final class Sealing: Contest {
+    private let site: Site
+    private let count: Int
+    private var ids: [RowID] = []
+    private var rows: [DataSet.Values] = []
+    private var edited: [RowID] = []
+    private var outcome = FieldValue.null
+    private var before: UInt64 = 0
+
+    /// - Parameter count: How many new rows, and how many edits of others.
+    init(_ site: Site, _ count: Int) { (self.site, self.count) = (site, count) }
+
+    func prepare() throws {
+        (ids, rows) = try site.newActivities(count)
+        (edited, outcome) = try site.edits(count)
+        before = try site.hub.end()
+        let foreign = try site.hub.foreign()
+        try foreign.insert(.activity, nil, rows, rowsEach: 1000)
+        try foreign.setOutcome(outcome, of: edited, rowsEach: 1000)
+        try site.settle()
+    }
+
+    func runPlain() throws {
+        try site.plain.insert(.activity, ids, rows)
+        try site.plain.setOutcome(outcome, of: edited, rowsEach: edited.count)
+    }
+
+    func runPeyvand() throws { try site.hub.replica.sealForeignWrites() }
+
+    func check() throws {
+        guard try site.hub.end() > before else { throw NotTheSame(description: "Sealing has found nothing.") }
+    }
+
+    func finish() throws { try site.checkSame(as: site.hub) }
 }

@@ -1,11 +1,12 @@
 import CRM
 import Causality
+import SyncProtocol
 import TestKit
 
 // Bytes on the line, and in the file.
 
 /// Bytes on the line for each row, for sessions that bring so many.
-struct LineBytes {
+final class LineBytes {
     private let hub: Node
     private let branch: Node
     private let customers: [RowID]
@@ -47,8 +48,48 @@ struct LineBytes {
     }
 
     func perNewRow(_ count: Int) throws -> Double {
-        let drawn = DataSet(customers: count / 5 + 1, activitiesEach: 5, seed: UInt64(count))
-        let rows = Array(drawn.activities(of: customers).prefix(count))
+        let rows = DataSet.activities(count, of: customers, seed: UInt64(count))
         return try ofSession { try hub.insert(.activity, rows, rowsEach: count) } / Double(count)
+    }
+
+    /// Bytes that both sides send on an open session that has nothing to say, in the time of one ping.
+    func ofHeartbeat() throws -> Double {
+        try branch.sync(with: hub)
+        var random = SeededRandom(seed: 1)
+        var line = Conversation(child: branch.replica, hub: hub.replica, isOneShot: false)
+        line.open()
+        var isOpen = line.settle(&random)
+        let before = line.bytes
+        // A ping goes out at every second look at the line.
+        for _ in 0..<2 {
+            line.fire(.heartbeat)
+            isOpen = line.settle(&random) && isOpen
+        }
+        guard isOpen, line.bytes > before else { throw NotTheSame(description: "The session has no heartbeat.") }
+        return Double(line.bytes - before)
+    }
+}
+
+extension LoadSource {
+    /// How large the file of a node is that has taken everything, of the size of the plain one: each as `VACUUM` leaves it.
+    ///
+    /// - Parameter node: Head office has the log of all that it wrote; who has loaded a snapshot has none.
+    func sizeRatio(of node: Node) throws -> Double {
+        let plain = try plain()
+        try plain.checkSame(as: node.path)
+        let (bytes, plainBytes) = (
+            try PlainDatabase.compactBytes(of: node.path), try PlainDatabase.compactBytes(of: plain.path)
+        )
+        return Double(bytes) / Double(plainBytes)
+    }
+
+    /// A branch that has loaded a snapshot.
+    func withoutLog() throws -> Node {
+        try preferSnapshots()
+        let branch = try Node.branch("newcomer", of: hub)
+        try branch.sync(with: hub)
+        // One: that it has joined.
+        guard try branch.end() <= 1 else { throw NotTheSame(description: "The snapshot came with a log.") }
+        return branch
     }
 }
