@@ -1,5 +1,6 @@
 import CRM
 import Causality
+import Dispatch
 import SyncProtocol
 
 /// When bulk work lets go of the writer, so that a local user never waits long.
@@ -57,8 +58,49 @@ extension Replica {
         }
     }
 
-    /// How many rows are decoded ahead of the writer.
-    private static let rowsDecodedMax = 20_000
+    /// Decodes change sets beside the writer: while it merges some, the next ones are made ready. Used by one caller.
+    private final class Decoding: @unchecked Sendable {
+        /// How many rows are handed to the writer at once, and as many are ready after them.
+        private static let rowsMax = 20_000
+
+        private let replica: Replica
+        private let queue = DispatchQueue(label: "peyvand.decoding")
+        private let compressor = ZstdCompressor()
+        private let decompressor = ZstdDecompressor()
+        /// Touched on the queue only, or when nothing runs there.
+        private var rest: ArraySlice<ChangeBatch>
+        private var ahead: Result<[Piece], any Error>?
+
+        init(_ slices: [ChangeBatch], of replica: Replica) {
+            self.replica = replica
+            rest = slices[...]
+        }
+
+        /// The next pieces; nil after the last. Then begins with those after them.
+        func next() throws -> [Piece]? {
+            let decoded = try queue.sync { () -> [Piece] in
+                defer { ahead = nil }
+                return try ahead?.get() ?? decodeNext()
+            }
+            guard !decoded.isEmpty else { return nil }
+            // What lies in files is looked for in the database, which stays with the caller.
+            let isBeside = !rest.isEmpty && rest.allSatisfy { $0.largeBody == nil }
+            if isBeside { queue.async { self.ahead = Result { try self.decodeNext() } } }
+            return decoded
+        }
+
+        private func decodeNext() throws -> [Piece] {
+            var pieces: [Piece] = []
+            var rows = 0
+            while let slice = rest.first, rows < Self.rowsMax {
+                let piece = try replica.decode(slice, compressor, decompressor)
+                rows += piece.rows
+                pieces.append(piece)
+                rest.removeFirst()
+            }
+            return pieces
+        }
+    }
 
     /// Takes batches of a peer, in the order in which they came; see ``SyncProtocol/SyncStore``.
     package func apply(
@@ -66,22 +108,11 @@ extension Replica {
         from peer: SyncPeer
     ) throws(SyncStoreFailure) -> ApplyOutcome {
         try countingRefusals(of: peer.node) {
-            let compressor = ZstdCompressor()
-            let decompressor = ZstdDecompressor()
+            let decoding = Decoding(batches.flatMap(\.slices), of: self)
             var taken = Taken()
             var last: ChangeSetID?
-            var rest = batches.flatMap(\.slices)[...]
-            while !rest.isEmpty {
-                // Decoded here, outside the writer's turn.
-                var pieces: [Piece] = []
-                var rows = 0
-                while let slice = rest.first, rows < Self.rowsDecodedMax {
-                    let piece = try decode(slice, compressor, decompressor)
-                    rows += piece.rows
-                    pieces.append(piece)
-                    last = piece.last ?? last
-                    rest.removeFirst()
-                }
+            while let pieces = try decoding.next() {
+                last = pieces.last { $0.last != nil }?.last ?? last
                 do {
                     try merge(pieces, from: peer, &taken)
                 } catch let found as TwoContents {

@@ -29,15 +29,15 @@ struct RowStateSource {
     func states(
         after id: Int64,
         bytesMax: Int
-    ) throws -> (rows: [RowState], lastID: Int64, isLast: Bool) {
+    ) throws -> (rows: WrittenStates, lastID: Int64, isLast: Bool) {
         let live = try Walk(table.name, table, after: id, in: db)
         let graveyard = try Walk(table.graveyard, table, after: id, in: db)
         defer {
             live.end()
             graveyard.end()
         }
-        var rows: [RowState] = []
-        var (bytes, lastID) = (0, id)
+        let rows = WrittenStates(number: table.number, columnCount: table.columns.count)
+        var lastID = id
         while true {
             let next: Walk
             switch (live.id, graveyard.id) {
@@ -47,28 +47,57 @@ struct RowStateSource {
             case (.some(let alive), .some(let dead)): next = alive <= dead ? live : graveyard
             }
             guard let id = next.id else { return (rows, lastID, true) }
-            if bytes >= bytesMax { return (rows, lastID, false) }
-            let state =
-                pending.contains(id)
-                ? try before(id) : try state(next.statement, id, isAlive: next === live, &bytes)
+            if rows.byteCount >= bytesMax { return (rows, lastID, false) }
             // A row that another program put back from the graveyard lies in one place, as it was in the other.
-            if let state, rows.last?.id != state.id, state.isAlive || !isPlanted(.snapshotWithoutDeleted) {
-                rows.append(state)
+            if rows.lastID?.rawValue != id {
+                if pending.contains(id) {
+                    if let state = try before(id), !isLeftOut(isAlive: state.isAlive) { rows.add(state) }
+                } else if !isLeftOut(isAlive: next === live) {
+                    try add(next.statement, id, isAlive: next === live, to: rows)
+                }
             }
             lastID = id
             try next.advance()
         }
     }
 
+    private func isLeftOut(isAlive: Bool) -> Bool { !isAlive && isPlanted(.snapshotWithoutDeleted) }
+
+    /// Adds a row as it lies; that its clock can be read is checked.
+    private func add(_ row: RawStatement, _ id: Int64, isAlive: Bool, to rows: WrittenStates) throws {
+        let (rowID, clock) = try self.clock(in: row, id)
+        rows.begin(rowID, isAlive: isAlive, clock.columns)
+        for column in clock.columns.numbers { rows.append(row.field(column)) }
+        rows.finish(clock)
+    }
+
+    /// The clock of a row, as far as this node has its columns: only those can be told.
+    private func clock(in row: RawStatement, _ id: Int64) throws -> (RowID, RowClock) {
+        let first = table.columns.count
+        let newest = row.newestStamp(at: first)
+        guard newest.origin != .none, let rowID = RowID(rawValue: id) else {
+            throw StoreFailure.damagedRow(table: table.name, id: id, reason: "It has no clock.")
+        }
+        do {
+            let clock = try RowClock(
+                newest: newest,
+                fields: row.blob(first + 2),
+                baseColumnCount: table.baseColumnCount
+            )
+            return (rowID, clock.restricted(toColumns: table.columns.count))
+        } catch {
+            throw StoreFailure.damagedRow(table: table.name, id: id, reason: error.description)
+        }
+    }
+
     /// One row; nil when this node has never heard of it.
     func state(of id: Int64) throws -> RowState? {
         if pending.contains(id) { return try before(id) }
-        var bytes = 0
         for place in [table.name, table.graveyard] {
             let select = try RawStatement("SELECT \(table.columnList) FROM \(place) WHERE id = ?", in: db)
             defer { select.reset() }
             select.bind(1, id)
-            if try select.step() { return try state(select, id, isAlive: place == table.name, &bytes) }
+            if try select.step() { return try state(select, id, isAlive: place == table.name) }
         }
         return nil
     }
@@ -83,46 +112,12 @@ struct RowStateSource {
         select.bind(1, id)
         guard try select.step() else { return nil }
         let isDead = select.integer(table.columns.count + ReplicaSQL.clockColumns.count) != 0
-        var bytes = 0
-        return try state(select, id, isAlive: !isDead, &bytes)
+        return try state(select, id, isAlive: !isDead)
     }
 
-    private func state(
-        _ row: RawStatement,
-        _ id: Int64,
-        isAlive: Bool,
-        _ bytes: inout Int
-    ) throws -> RowState? {
-        let first = table.columns.count
-        let newest = row.newestStamp(at: first)
-        guard newest.origin != .none, let rowID = RowID(rawValue: id) else {
-            throw StoreFailure.damagedRow(table: table.name, id: id, reason: "It has no clock.")
-        }
-        var clock: RowClock
-        do {
-            clock = try RowClock(
-                newest: newest,
-                fields: row.blob(first + 2),
-                baseColumnCount: table.baseColumnCount
-            )
-        } catch {
-            throw StoreFailure.damagedRow(table: table.name, id: id, reason: error.description)
-        }
-        // Only columns that this node has can be told.
-        clock = clock.restricted(toColumns: table.columns.count)
-        var values: [FieldValue] = []
-        values.reserveCapacity(clock.columnCount)
-        bytes += 24
-        for column in clock.columns.numbers {
-            let value = FieldValue(row.field(column))
-            switch value {
-            case .null: bytes += 1
-            case .integer: bytes += 5
-            case .text(let text): bytes += text.utf8.count + 2
-            case .blob(let blob): bytes += blob.count + 3
-            }
-            values.append(value)
-        }
+    private func state(_ row: RawStatement, _ id: Int64, isAlive: Bool) throws -> RowState {
+        let (rowID, clock) = try self.clock(in: row, id)
+        let values = clock.columns.numbers.map { FieldValue(row.field($0)) }
         return RowState(id: rowID, isAlive: isAlive, clock: clock, values: values)
     }
 }

@@ -99,12 +99,11 @@ extension Replica {
             let piece = try read { try RowStateSource(table, $0.db).states(after: place.afterID, bytesMax: bytesMax) }
             let states: [UInt8]
             do {
-                let rows = TableStates(number: table.number, columnCount: table.columns.count, rows: piece.rows)
-                states = try RowStates.encoded([rows], schemaVersion: schema.version, compressor: compressor)
+                states = try RowStates.encoded([piece.rows], schemaVersion: schema.version, compressor: compressor)
             } catch {
                 throw StoreFailure.changeSet(error)
             }
-            if states.count <= Self.pieceFrameBytes || piece.rows.count <= 1 {
+            if states.count <= Self.pieceFrameBytes || piece.rows.rowCount <= 1 {
                 return .rows(lastID: piece.lastID, isTableEnd: piece.isLast, states: states)
             }
             // Values that hardly compress.

@@ -75,15 +75,29 @@ package enum RowStates {
         schemaVersion: Int,
         compressor: ZstdCompressor?
     ) throws(ChangeSetFailure) -> [UInt8] {
-        let tables = tables.filter { !$0.rows.isEmpty }.sorted { $0.number < $1.number }
+        let written = tables.map { table in
+            let states = WrittenStates(number: table.number, columnCount: table.columnCount)
+            for row in table.rows { states.add(row) }
+            return states
+        }
+        return try encoded(written, schemaVersion: schemaVersion, compressor: compressor)
+    }
+
+    /// The same of rows that lie flat.
+    package static func encoded(
+        _ tables: [WrittenStates],
+        schemaVersion: Int,
+        compressor: ZstdCompressor?
+    ) throws(ChangeSetFailure) -> [UInt8] {
+        let tables = tables.filter { $0.rowCount > 0 }.sorted { $0.number < $1.number }
         var writer = ByteWriter(capacity: 1024)
         writer.byte(RowStatesFormat.version)
         writer.varint(UInt64(schemaVersion))
         writer.varint(UInt64(tables.count))
         for table in tables {
             writer.varint(UInt64(table.number))
-            writer.sized(try table.valueBlock())
-            writer.sized(try table.clockBlock())
+            writer.sized(try table.values.block())
+            writer.sized(try table.clocks.block())
             guard writer.count <= contentBytesMax else { throw .tooLarge(bytes: writer.count) }
         }
         var body = [0] + writer.bytes
@@ -95,39 +109,60 @@ package enum RowStates {
     }
 }
 
-extension TableStates {
-    fileprivate func valueBlock() throws(ChangeSetFailure) -> [UInt8] {
-        try TableChanges(
-            number: number,
-            columnCount: columnCount,
-            rows: rows.map { row in
-                RowChange(
-                    id: row.id,
-                    operation: row.isAlive ? .update : .delete,
-                    columns: row.clock.columns,
-                    values: row.values
-                )
-            }
-        ).block()
+/// Rows of one table as a node holds them, on their way to another: flat, as ``WrittenRows`` are.
+package final class WrittenStates {
+    let values: WrittenRows
+    let clocks: WrittenRows
+    private var last: RowID?
+
+    /// - Parameter columnCount: How many columns the sender's schema gives the table, with the identifier.
+    package init(number: Int, columnCount: Int) {
+        values = WrittenRows(number: number, columnCount: columnCount)
+        clocks = WrittenRows(number: number, columnCount: RowStatesFormat.clockColumns)
     }
 
-    fileprivate func clockBlock() throws(ChangeSetFailure) -> [UInt8] {
-        try TableChanges(
-            number: number,
-            columnCount: RowStatesFormat.clockColumns,
-            rows: rows.map { row in
-                RowChange(
-                    id: row.id,
-                    operation: .update,
-                    columns: RowStatesFormat.clockMask,
-                    values: [
-                        .integer(Int64(bitPattern: row.clock.newest.time.packed)),
-                        .integer(Int64(row.clock.newest.origin.rawValue)),
-                        row.clock.fields(baseColumnCount: columnCount).map { .blob($0) } ?? .null,
-                    ]
-                )
-            }
-        ).block()
+    package var number: Int { values.number }
+    package var rowCount: Int { values.rowCount }
+    /// About how many bytes they will take before compression.
+    package var byteCount: Int { values.byteCount }
+    /// The row that was added last.
+    package var lastID: RowID? { last }
+
+    /// Begins a row: a value follows for each column that its clock speaks for, ascending, and then the clock.
+    package func begin(_ id: RowID, isAlive: Bool, _ columns: ColumnMask) {
+        values.begin(id, isAlive ? .update : .delete, columns)
+        last = id
+    }
+
+    /// Adds the next value.
+    package func append(_ value: FieldView) { values.append(value) }
+
+    /// Ends the row that was begun.
+    ///
+    /// - Parameter fields: The rest of its clock as a row stores it whose table had all columns from the beginning.
+    package func finish(newest: Stamp, fields: FieldView) {
+        guard let last else { preconditionFailure("No row was begun") }
+        values.finish()
+        clocks.begin(last, .update, RowStatesFormat.clockMask)
+        clocks.append(FieldView.integer(Int64(bitPattern: newest.time.packed)))
+        clocks.append(FieldView.integer(Int64(newest.origin.rawValue)))
+        clocks.append(fields)
+        clocks.finish()
+    }
+
+    /// Ends the row that was begun.
+    package func finish(_ clock: RowClock) {
+        guard let fields = clock.fields(baseColumnCount: values.columnCount) else {
+            return finish(newest: clock.newest, fields: .null)
+        }
+        fields.withUnsafeBytes { finish(newest: clock.newest, fields: .blob($0)) }
+    }
+
+    /// Adds a row that is held as Swift values.
+    package func add(_ row: RowState) {
+        begin(row.id, isAlive: row.isAlive, row.clock.columns)
+        for value in row.values { values.append(value) }
+        finish(row.clock)
     }
 }
 

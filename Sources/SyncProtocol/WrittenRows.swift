@@ -97,31 +97,37 @@ package final class WrittenRows {
     ///
     /// - Precondition: the draft has a column without one.
     package func append(_ value: FieldValue) {
+        switch value {
+        case .null: append(.null as FieldView)
+        case .integer(let number): append(.integer(number) as FieldView)
+        case .text(var text): text.withUTF8 { append(.text(UnsafeRawBufferPointer($0)) as FieldView) }
+        case .blob(let blob): blob.withUnsafeBytes { append(.blob($0) as FieldView) }
+        }
+    }
+
+    /// Adds the next value, which may lie anywhere but here.
+    ///
+    /// - Precondition: the draft has a column without one.
+    package func append(_ value: FieldView) {
         guard let column = missing.first else { preconditionFailure("A row has more values than columns") }
         missing.subtract(ColumnMask(column: column))
         let stored: Value
         switch value {
-        case .null:
-            stored = .null
-        case .integer(let number):
-            stored = .integer(number)
-        case .text(var text):
-            let (start, count) = text.withUTF8 { store(UnsafeRawBufferPointer($0)) }
-            stored = .text(at: start, count: count)
-        case .blob(let blob):
-            let (start, count) = blob.withUnsafeBytes { store($0) }
-            stored = .blob(at: start, count: count)
+        case .null: stored = .null
+        case .integer(let number): stored = .integer(number)
+        case .text(let text): stored = .text(at: store(text), count: text.count)
+        case .blob(let blob): stored = .blob(at: store(blob), count: blob.count)
         }
         values.append(stored)
         views[column] = view(stored)
     }
 
-    private func store(_ content: UnsafeRawBufferPointer) -> (start: Int, count: Int) {
+    private func store(_ content: UnsafeRawBufferPointer) -> Int {
         let start = bytesUsed
         if bytes.count - start < content.count { grow(by: content.count) }
         UnsafeMutableRawBufferPointer(rebasing: bytes[start...]).copyMemory(from: content)
         bytesUsed += content.count
-        return (start, content.count)
+        return start
     }
 
     private func grow(by count: Int) {

@@ -2,10 +2,11 @@ import CRM
 import Causality
 import Foundation
 import GRDB
-import ReplicaStore
 import SyncProtocol
 import TestKit
 import Testing
+
+@testable import ReplicaStore
 
 @Suite("Proof that two replicas are equal, and repair")
 struct EqualityTests {

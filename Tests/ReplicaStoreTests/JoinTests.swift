@@ -103,7 +103,9 @@ struct JoinTests {
             var after: Int64 = 0
             while true {
                 let piece = try source.states(after: after, bytesMax: 1)
-                rows += piece.rows
+                let bytes = try RowStates.encoded([piece.rows], schemaVersion: 1, compressor: nil)
+                let read = try bytes.withUnsafeBytes { try RowStatesReader($0, decompressor: ZstdDecompressor()) }
+                rows += read.blocks.flatMap { TableStates($0).rows }
                 if piece.isLast { break }
                 after = piece.lastID
             }
