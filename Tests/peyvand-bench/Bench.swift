@@ -19,7 +19,7 @@ struct Bench: ParsableCommand {
     var quick = false
 
     @Option(help: "How often each side does each work.")
-    var rounds = 7
+    var rounds = 6
 
     @Option(help: "The numbers that must be reached.")
     var floors: String?
