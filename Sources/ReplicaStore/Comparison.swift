@@ -53,7 +53,7 @@ struct SharedKnowledge: Hashable, Sendable {
         )
         let stands = row.map { LogPrefix(stored: $0[0], $0[1]) } ?? .empty
         let seq = try Int64.fetchOne(
-            db.cachedStatement(sql: "SELECT seq FROM versionVector WHERE origin = ?"),
+            db.cachedStatement(sql: "SELECT seq FROM heldSeq WHERE origin = ?"),
             arguments: [child.origin.rawValue]
         )
         let isPending = try Bool.fetchOne(db.cachedStatement(sql: "SELECT EXISTS (SELECT 1 FROM pending)"))

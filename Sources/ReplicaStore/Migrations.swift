@@ -32,6 +32,7 @@ struct Migrations {
                 for step in Format2.steps { try db.execute(sql: step) }
             }
             if file.format < 3 { try Format3.bring(db) }
+            if file.format < 4 { try db.execute(sql: Format4.heldSeq) }
             if isPlanted(.twoStepMigration) {
                 try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
                 try db.commit()
@@ -87,6 +88,22 @@ enum Format3 {
         try DigestGroup.takeOver(db)
         try db.execute(sql: "DROP TABLE digestBucket")
     }
+}
+
+/// What came with format 4: the version vector says nothing of this node's own change sets since then, which are known
+/// from the log. The view says for each origin what is held.
+enum Format4 {
+    static let heldSeq = """
+        CREATE VIEW heldSeq AS
+        SELECT origin, seq FROM versionVector WHERE origin <> (SELECT origin FROM localNode)
+        UNION ALL
+        SELECT origin, seq FROM (
+            SELECT origin, max(
+                coalesce((SELECT seq FROM versionVector WHERE versionVector.origin = localNode.origin), 0),
+                coalesce((SELECT max(seq) FROM log WHERE log.origin = localNode.origin), 0)
+            ) AS seq FROM localNode
+        ) WHERE seq > 0
+        """
 }
 
 /// The local tables that came with format 2, each by the concern that it serves.

@@ -53,7 +53,7 @@ extension Replica {
     func holds(_ id: ChangeSetID) throws -> Bool {
         try read { reader in
             let seq = try Int64.fetchOne(
-                reader.db.cachedStatement(sql: "SELECT seq FROM versionVector WHERE origin = ?"),
+                reader.db.cachedStatement(sql: "SELECT seq FROM heldSeq WHERE origin = ?"),
                 arguments: [id.origin.rawValue]
             )
             return id.seq <= UInt64(clamping: seq ?? 0)

@@ -139,7 +139,7 @@ extension Replica {
             let names = try Self.branchNames(db)
             let lives = try LifeState.read(db)
             let vector = try Row.fetchAll(
-                db.cachedStatement(sql: "SELECT origin, seq FROM versionVector ORDER BY origin")
+                db.cachedStatement(sql: "SELECT origin, seq FROM heldSeq ORDER BY origin")
             )
             let roots = try DigestBuckets.tableRoots(db)
             let unapplied = try reader.unapplied()
@@ -203,8 +203,8 @@ extension Replica {
             let rows = try Row.fetchAll(
                 reader.db.cachedStatement(
                     sql: """
-                        SELECT registeredNode.*, coalesce(versionVector.seq, 0) AS acceptedSeq
-                        FROM registeredNode LEFT JOIN versionVector USING (origin) ORDER BY origin
+                        SELECT registeredNode.*, coalesce(heldSeq.seq, 0) AS acceptedSeq
+                        FROM registeredNode LEFT JOIN heldSeq USING (origin) ORDER BY origin
                         """
                 )
             )

@@ -37,6 +37,7 @@ package final class Replica: Sendable {
     let policy = Mutex(ReplicaPolicy())
     /// When all rows were last read and found right, so that snapshots may begin.
     let lastVerification = Mutex<UInt64?>(nil)
+    let snapshotReadAhead = SnapshotReadAhead()
     /// How far the first load has come; nil when there is none.
     let firstLoad = Mutex<FirstLoadProgress?>(nil)
     /// What this branch is asking its hub.
@@ -51,7 +52,7 @@ package final class Replica: Sendable {
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 3
+    package static let format = 4
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.
@@ -307,6 +308,7 @@ package final class Replica: Sendable {
     package func close() throws {
         // What was erased leaves the file now; if it cannot, the next one who opens it sees to that.
         if currentNode.withLock({ $0.isJoined }) { _ = try? scrubErased() }
+        snapshotReadAhead.end()
         // Its statements must be gone before the connection can close.
         pool.writeWithoutTransaction { db in
             openWriter = nil

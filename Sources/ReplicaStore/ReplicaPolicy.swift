@@ -8,6 +8,8 @@ package struct ReplicaPolicy: Sendable {
     package var snapshotRowsMin: UInt64 = 20_000
     /// The bytes of values in one piece of a snapshot, before compression.
     package var snapshotPieceBytes = 2 << 20
+    /// Whether a piece of a snapshot is read while the child joins the one before.
+    package var readsSnapshotAhead = true
 
     package init() {}
 }

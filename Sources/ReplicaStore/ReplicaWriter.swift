@@ -27,6 +27,11 @@ final class ReplicaWriter {
     /// How much of the hub's log this node has taken.
     private(set) var cursor = LogPrefix.empty
     private(set) var vector: [Origin: (seq: UInt64, chain: ChangeChain)] = [:]
+    /// Origins whose entries of the vector are to be written with this transaction. This node's own is read from the
+    /// end of its change sets in the log, so that a local write touches one page less.
+    private var changedEntries: Set<Origin> = []
+    /// The state as the file has it.
+    private var saved = (clock: HybridTimestamp.zero, cursor: LogPrefix.empty)
     /// At a branch: what the machine's start was by head office's clock.
     var hubTime: HubTime?
     /// At a branch: whether what is written now may leave home at once, so that its time stays.
@@ -70,7 +75,7 @@ final class ReplicaWriter {
     private let compressor = ZstdCompressor()
     let spareRows = SpareRows()
     private let insertLog: RawStatement
-    private let saveVector: RawStatement
+    private let saveEntry: RawStatement
     private let saveState: RawStatement
     private let hasPending: RawStatement
 
@@ -90,7 +95,7 @@ final class ReplicaWriter {
             """,
             in: db
         )
-        saveVector = try RawStatement("INSERT OR REPLACE INTO versionVector VALUES (?, ?, ?)", in: db)
+        saveEntry = try RawStatement("INSERT OR REPLACE INTO versionVector VALUES (?, ?, ?)", in: db)
         saveState = try RawStatement("INSERT OR REPLACE INTO localState VALUES (1, ?, ?, ?)", in: db)
         hasPending = try RawStatement("SELECT EXISTS (SELECT 1 FROM pending)", in: db)
         try load()
@@ -122,24 +127,26 @@ final class ReplicaWriter {
             db.cachedStatement(sql: "SELECT clock, cursorPosition, cursorDigest FROM localState")
         )
         guard let state else { throw StoreFailure.database("The replica has lost its state; restore a backup.") }
-        let time = HybridTimestamp(packed: UInt64(bitPattern: state[0] as Int64)) ?? .zero
-        clock = HybridLogicalClock(latest: time)
         cursor = LogPrefix(
             position: UInt64(bitPattern: state[1] as Int64),
             digest: UInt64(bitPattern: state[2] as Int64)
         )
+        saved = (HybridTimestamp(packed: UInt64(bitPattern: state[0] as Int64)) ?? .zero, cursor)
         try readEnd()
         try loadHubTime()
         try countLogRows()
         if let seen = try LocalFact.read(.timeSeen, db), let time = HybridTimestamp(packed: UInt64(clamping: seen)) {
             timeMax = max(timeMax, time)
         }
+        clock = HybridLogicalClock(latest: isPlanted(.hybridClockUnsaved) ? .zero : max(saved.clock, timeMax))
         vector = [:]
+        changedEntries = []
         for row in try Row.fetchAll(db.cachedStatement(sql: "SELECT origin, seq, chain FROM versionVector")) {
             guard let origin = Origin(rawValue: row[0]), let chain = ChangeChain(bytes: [UInt8](row[2] as Data))
             else { throw StoreFailure.database("The version vector is damaged; restore a backup.") }
             vector[origin] = (UInt64(bitPattern: row[1] as Int64), chain)
         }
+        if let last = try lastOwn(), last.seq > vector[node.origin]?.seq ?? 0 { vector[node.origin] = last }
         keptNumberings = try KeptNumbering.uncovered(db)
         parked = try ParkedRows.read(db)
     }
@@ -153,6 +160,19 @@ final class ReplicaWriter {
             end = LogPrefix(stored: last[0], last[1])
             timeMax = HybridTimestamp(packed: UInt64(bitPattern: last[2] as Int64)) ?? .zero
         }
+    }
+
+    /// The last change set of this node's own in its log.
+    private func lastOwn() throws -> (seq: UInt64, chain: ChangeChain)? {
+        let row = try Row.fetchOne(
+            db.cachedStatement(sql: "SELECT seq, chain FROM log WHERE origin = ? ORDER BY seq DESC LIMIT 1"),
+            arguments: [node.origin.rawValue]
+        )
+        guard let row else { return nil }
+        guard let chain = ChangeChain(bytes: [UInt8](row[1] as Data)) else {
+            throw StoreFailure.database("The log is damaged at its end; restore a backup.")
+        }
+        return (UInt64(bitPattern: row[0] as Int64), chain)
     }
 
     // MARK: Transactions
@@ -190,6 +210,7 @@ final class ReplicaWriter {
                 try listConflicts()
                 try digests.flush()
                 if fence.mustCount { try note(.openings, fence.count()) }
+                try saveVector()
                 if !isPlanted(.cursorInSecondTransaction) { try saveClockAndCursor() }
                 Failpoint.beforeCommit.pass()
                 do {
@@ -216,11 +237,27 @@ final class ReplicaWriter {
         }
     }
 
+    /// Writes the clock and the cursor, unless the file says them already: with its state of before, and the times of
+    /// its log.
     private func saveClockAndCursor() throws {
-        saveState.bind(1, isPlanted(.hybridClockUnsaved) ? 0 : clock.latest.packed)
+        guard cursor != saved.cursor || clock.latest != max(saved.clock, timeMax) else { return }
+        saveState.bind(1, clock.latest.packed)
         saveState.bind(2, cursor.position)
         saveState.bind(3, cursor.digest)
         try saveState.run()
+        saved = (clock.latest, cursor)
+    }
+
+    /// Writes the entries of the vector that have changed: once, however many change sets came from an origin.
+    private func saveVector() throws {
+        for origin in changedEntries {
+            guard let last = vector[origin] else { continue }
+            saveEntry.bind(1, Int64(origin.rawValue))
+            saveEntry.bind(2, isPlanted(.vectorOffByOne) ? last.seq - 1 : last.seq)
+            saveEntry.bind(3, blob: last.chain.bytes)
+            try saveEntry.run()
+        }
+        changedEntries.removeAll(keepingCapacity: true)
     }
 
     /// The replica's file.
@@ -258,6 +295,7 @@ final class ReplicaWriter {
 
     func updateNode(_ node: LocalNode) throws {
         try node.save(db)
+        if node.origin != origin, vector[origin] != nil { changedEntries.insert(origin) }
         self.node = node
         // The organisation seeds the digests.
         merges = [:]
@@ -311,13 +349,10 @@ final class ReplicaWriter {
     }
 
     /// Notes that everything of an origin up to a change set is in the tables, whether it is in the log or not.
-    func adopt(_ id: ChangeSetID, chain: ChangeChain) throws {
+    func adopt(_ id: ChangeSetID, chain: ChangeChain) {
         guard id.seq > vector[id.origin]?.seq ?? 0 else { return }
-        saveVector.bind(1, Int64(id.origin.rawValue))
-        saveVector.bind(2, isPlanted(.vectorOffByOne) ? id.seq - 1 : id.seq)
-        saveVector.bind(3, blob: chain.bytes)
-        try saveVector.run()
         vector[id.origin] = (id.seq, chain)
+        changedEntries.insert(id.origin)
     }
 
     // MARK: Log
@@ -381,12 +416,7 @@ final class ReplicaWriter {
         try readEnd()
         vector[origin] = last
         try db.cachedStatement(sql: "DELETE FROM versionVector WHERE origin = ?").execute(arguments: [origin.rawValue])
-        if let last {
-            saveVector.bind(1, Int64(origin.rawValue))
-            saveVector.bind(2, last.seq)
-            saveVector.bind(3, blob: last.chain.bytes)
-            try saveVector.run()
-        }
+        if last != nil { changedEntries.insert(origin) } else { changedEntries.remove(origin) }
     }
 
     /// Sets the clock back, when nothing in this replica bears a later time any more.
@@ -435,7 +465,11 @@ final class ReplicaWriter {
             try insertLog.run()
             try LogBody(at: Int64(bitPattern: prefix.position), isWritable: true, db).write(file.bytes)
         }
-        try adopt(id, chain: chain)
+        if id.origin != origin {
+            adopt(id, chain: chain)
+        } else if id.seq > vector[origin]?.seq ?? 0 {
+            vector[origin] = (id.seq, chain)
+        }
         end = prefix
         logRows += UInt64(clamping: rows)
         if prefix.position % Self.logMarkInterval == 0 {

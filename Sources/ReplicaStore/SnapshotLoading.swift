@@ -224,7 +224,7 @@ extension Replica {
         if isFresh { try writer.putIndexesBack() }
         if isPlanted(.snapshotReplacesLog) { try writer.db.cachedStatement(sql: "DELETE FROM log").execute() }
         for origin in head.progress {
-            try writer.adopt(origin.id, chain: origin.chain)
+            writer.adopt(origin.id, chain: origin.chain)
             guard origin.id.origin != writer.node.origin else { continue }
             // The vector may know more than this, of a log that was lost; what follows the snapshot comes again.
             try writer.db.cachedStatement(sql: "INSERT OR REPLACE INTO snapshotHead VALUES (?, ?, ?)").execute(

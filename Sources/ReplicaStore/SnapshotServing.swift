@@ -4,8 +4,8 @@ import Foundation
 import GRDB
 import SyncProtocol
 
-// A hub's side of a snapshot: who gets one, what it begins with, and its pieces. Nothing is prepared and nothing
-// lies around: each piece is read when it is asked for, out of the state of that moment.
+// A hub's side of a snapshot: who gets one, what it begins with, and its pieces. Nothing lies around: each piece is
+// read while the child joins the one before, out of the state of that moment.
 
 extension Replica {
     /// For how long a successful verification lets snapshots begin.
@@ -71,10 +71,23 @@ extension Replica {
         } catch {
             throw Refusal(.invalidChange, "A question for a piece of a snapshot cannot be read. \(error)")
         }
-        return SyncAnswer(payload: try snapshotPiece(at: place, for: peer.node).encoded())
+        let piece = try snapshotPiece(at: place, for: peer.node)
+        readAhead(of: piece, at: place)
+        return SyncAnswer(payload: piece.encoded())
     }
 
-    /// Reads one piece.
+    /// Begins to read what the child will ask for next.
+    private func readAhead(of piece: SnapshotPiece, at place: SnapshotPlace) {
+        guard policy.withLock({ $0.readsSnapshotAhead }), case .rows(let lastID, let isTableEnd, _) = piece else {
+            return
+        }
+        guard let table = isTableEnd ? schema.tables.map(\.number).filter({ $0 > place.table }).min() : place.table
+        else { return }
+        let next = SnapshotPlace(start: place.start, table: table, afterID: isTableEnd ? 0 : lastID)
+        snapshotReadAhead.begin(at: next) { try self.readPiece(at: next) }
+    }
+
+    /// One piece, if the snapshot can still be continued.
     func snapshotPiece(at place: SnapshotPlace, for node: UniqueID?) throws -> SnapshotPiece {
         let isGood = try withWriter { writer in
             guard try writer.begins(with: place.start),
@@ -87,6 +100,11 @@ extension Replica {
             return true
         }
         guard isGood else { return .beginAnew }
+        return try snapshotReadAhead.take(at: place) ?? readPiece(at: place)
+    }
+
+    /// Reads one piece, out of the state of this moment.
+    private func readPiece(at place: SnapshotPlace) throws -> SnapshotPiece {
         guard let table = schema.table(number: place.table) else {
             throw Refusal(
                 .protocolVersion,

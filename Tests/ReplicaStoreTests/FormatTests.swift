@@ -11,7 +11,7 @@ import Testing
 
 @Suite("Files of earlier versions")
 struct FormatTests {
-    @Test("A node's file of any format opens with everything that was in it", arguments: ["hq", "isfahan"], [1, 2])
+    @Test("A node's file of any format opens with everything that was in it", arguments: ["hq", "isfahan"], [1, 2, 3])
     func opens(name: String, format: Int) throws {
         let site = try Site(database: Fixture.database(name, format: format))
         #expect(try rows(site.dump()) == rows(Fixture.dump(name, format: format)))
@@ -70,6 +70,24 @@ struct FormatTests {
         // The branch fell back to a backup once, and now came without its fence: each time it took a number.
         let own = try branch.replica.read { try $0.ownOrigins() }.map(\.rawValue)
         #expect(own.count == 3 && own.contains(2) && own.contains(3))
+    }
+
+    @Test("Nodes of format 3 go on exchanging, and number on from what their vectors said")
+    func syncsOnFromThird() throws {
+        let hub = try Site(database: Fixture.database("hq", format: 3))
+        let branch = try Site(database: Fixture.database("isfahan", format: 3))
+        for _ in 0..<2 { try branch.sync(with: hub) }
+        #expect(try hub.value("email", of: #require(RowID(printed: "2-1"))) == .text("maryam@example.com"))
+        // Another program wrote this, and the node had not taken it up yet.
+        #expect(try hub.value("city", of: #require(RowID(printed: "2-3"))) == .text("کاشان"))
+        for site in [hub, branch] {
+            let id = try site.add(["name": .text("بعد از ارتقا")])
+            try site.reopen()
+            try site.edit(id, ["city": .text("رشت")])
+        }
+        for _ in 0..<2 { try branch.sync(with: hub) }
+        #expect(try hub.dump() == branch.dump())
+        #expect(try expectSame([hub, branch]))
     }
 
     @Test("An upgrade that is interrupted anywhere leaves the old file as it was")

@@ -79,7 +79,8 @@ struct OtherProgramTests {
         "The node's own tables are closed to other programs",
         arguments: [
             "DELETE FROM log", "UPDATE log SET body = NULL", "INSERT OR REPLACE INTO log SELECT * FROM log",
-            "UPDATE localNode SET origin = 7", "UPDATE localState SET clock = 0", "DELETE FROM versionVector",
+            "UPDATE localNode SET origin = 7", "UPDATE localState SET clock = 0",
+            "INSERT INTO versionVector VALUES (9, 9, zeroblob(32))",
             "INSERT INTO localFact VALUES ('safePosition', 99)", "DELETE FROM pending",
             "DELETE FROM digestGroup", "UPDATE customerGraveyard SET name = 'x'", "DELETE FROM customerGraveyard",
             "INSERT INTO customerGraveyard(id) VALUES (99)", "INSERT INTO parkedRow DEFAULT VALUES",

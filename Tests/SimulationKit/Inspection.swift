@@ -12,13 +12,15 @@ extension Replica {
     /// What is wrong with a node by itself: broken pages, wrong sums, chains or digests, a vector or a cursor that fits
     /// the log not.
     ///
-    /// - Parameter isRewritten: Whether the log may be one that is being written anew.
-    func problems(isRewritten: Bool) throws -> [String] {
+    /// - Parameters:
+    ///   - isRewritten: Whether the log may be one that is being written anew.
+    ///   - hasCopies: Whether a node may have been put back, and its log have come to it anew, in another order.
+    func problems(isRewritten: Bool, hasCopies: Bool = false) throws -> [String] {
         var found = try verify { _, _ in }.filter { !$0.isRight }.map { "\($0.name) has wrong sums" }
         try read { reader in
             let check = try String.fetchAll(reader.db, sql: "PRAGMA integrity_check(3)")
             if check != ["ok"] { found += check }
-            found += try Self.logProblems(reader.db, isRewritten: isRewritten)
+            found += try Self.logProblems(reader.db, isRewritten: isRewritten, hasCopies: hasCopies)
         }
         return found
     }
@@ -36,15 +38,21 @@ extension Replica {
         }
     }
 
-    fileprivate static func logProblems(_ db: Database, isRewritten: Bool) throws -> [String] {
+    fileprivate static func logProblems(_ db: Database, isRewritten: Bool, hasCopies: Bool) throws -> [String] {
         var found: [String] = []
         var prefix = LogPrefix.empty
         var last: [Int64: (seq: Int64, chain: Data)] = [:]
+        var times: [Int64: Int64] = [:]
+        var greatest: Int64 = 0
+        let own = try LocalNode.read(db)?.origin.rawValue ?? 0
         let decompressor = ZstdDecompressor()
         let isHeadOffice = try LocalNode.read(db)?.role == .headOffice
         // Head office may have lost its log since, and with it where the snapshot began.
         let hasLoaded = try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM snapshotHead)") ?? false
-        for row in try Row.fetchAll(db, sql: "SELECT position, origin, seq, chain, digest, body FROM log ORDER BY 1") {
+        for row in try Row.fetchAll(
+            db,
+            sql: "SELECT position, origin, seq, chain, digest, body, time FROM log ORDER BY 1"
+        ) {
             let (origin, seq, chain) = (row[1] as Int64, row[2] as Int64, row[3] as Data)
             guard let number = Origin(rawValue: UInt32(origin)), let value = ChangeChain(bytes: [UInt8](chain)) else {
                 found.append("position \(row[0] as Int64) names no origin or chain")
@@ -71,10 +79,20 @@ extension Replica {
                 }
             }
             last[origin] = (seq, chain)
+            if let before = times.updateValue(row[6], forKey: origin), before >= row[6] as Int64, !isRewritten {
+                found.append("the time of \(origin)/\(seq) is not after that of the one before")
+            }
+            if Int64(own) == origin, greatest >= row[6] as Int64, !isRewritten, !hasCopies {
+                found.append("the time of \(origin)/\(seq) is not after all that its writer had")
+            }
+            greatest = max(greatest, row[6])
         }
-        for row in try Row.fetchAll(db, sql: "SELECT origin, seq, chain FROM versionVector") {
+        let held = "SELECT heldSeq.origin, heldSeq.seq, chain FROM heldSeq LEFT JOIN versionVector USING (origin, seq)"
+        for row in try Row.fetchAll(db, sql: held) {
             guard let known = last.removeValue(forKey: row[0]) else { continue }
-            if known.seq > row[1] as Int64 || (known.seq == row[1] as Int64 && known.chain != row[2] as Data) {
+            let chain: Data? = row[2]
+            if known.seq > row[1] as Int64 || (known.seq == row[1] as Int64 && chain.map { $0 != known.chain } == true)
+            {
                 found.append("the vector says \(row[0] as Int64)/\(row[1] as Int64), the log \(known.seq)")
             }
         }
@@ -86,15 +104,16 @@ extension Replica {
                 FROM localState
                 """
         )
-        // What arrived, how far that is, and the clock that has seen it are written together.
+        // What arrived and how far that is are written together.
         let isBehind = try Bool.fetchOne(
             db,
             sql: """
                 SELECT cursorPosition < coalesce((SELECT max(hubPosition) FROM log), 0)
-                    OR clock < coalesce((SELECT max(time) FROM log), 0) FROM localState
+                    OR (SELECT timeMax FROM log ORDER BY position DESC LIMIT 1) < (SELECT max(time) FROM log)
+                FROM localState
                 """
         )
-        if isBehind == true, !isRewritten { found.append("the cursor or the clock is behind the log") }
+        if isBehind == true, !isRewritten { found.append("the cursor or the greatest time is behind the log") }
         if let cursor, (cursor[1] as Bool?) == false { found.append("the cursor \(cursor[0] as Int64) is another's") }
         return found
     }

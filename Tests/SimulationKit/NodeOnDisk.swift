@@ -38,6 +38,8 @@ class NodeOnDisk {
     }
 
     func started(_ replica: Replica) {
+        // Each operation of the disk has its turn here, which what runs beside would not keep.
+        replica.adopt { $0.readsSnapshotAhead = false }
         replica.adopt(policy)
         opened = replica
     }

@@ -297,7 +297,7 @@ final class Stage {
                 ? [] : ["head office was told that its log is here up to \(acknowledged.position), not \(cursor)"]
         }
         // The branch of a script is the second origin.
-        let seq = try Int64.fetchOne(db, sql: "SELECT seq FROM versionVector WHERE origin = 2") ?? 0
+        let seq = try Int64.fetchOne(db, sql: "SELECT seq FROM heldSeq WHERE origin = 2") ?? 0
         return seq >= Int64(acknowledged.seq)
             ? [] : ["the branch was told that its work is here up to \(acknowledged.seq), not \(seq)"]
     }

@@ -203,7 +203,9 @@ extension World {
         for line in rows { trace.add(line) }
         for node in nodes {
             guard let replica = node.replica else { continue }
-            for problem in try replica.problems(isRewritten: false) { violate("I2", "node \(node.number): \(problem)") }
+            for problem in try replica.problems(isRewritten: false, hasCopies: hasCopies) {
+                violate("I2", "node \(node.number): \(problem)")
+            }
             let changes = Self.changes(from: rows, to: try replica.everything())
             if !changes.isEmpty {
                 violate("I4", "node \(node.number): " + changes.prefix(4).joined(separator: ", "))

@@ -323,6 +323,7 @@ extension World {
     private func putBack(_ step: Step) {
         let node = nodes[step.node]
         guard let state = node.remembered else { return }
+        hasCopies = true
         let fence = step[1] % 3
         if step.verb == .clone {
             guard step.node != 0, nodes.count < 48 else { return }

@@ -56,6 +56,8 @@ package final class World {
     /// The power that goes with a change of a node's disk: when it comes back, and what is left.
     private var cutsToCome: [Int: (milliseconds: UInt64, seed: UInt64, manner: CrashDisk.Manner)] = [:]
     var tally = Tally()
+    /// Whether a node was put back to what it once was, or copied.
+    var hasCopies = false
     private(set) var violations: [Violation] = []
     var trace = TraceHash()
     /// By all sessions together.
