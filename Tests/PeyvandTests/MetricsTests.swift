@@ -27,6 +27,16 @@ struct MetricsTests {
         return samples
     }
 
+    /// Numbers that a node which has just joined and is well does not have.
+    private let sometimesKnown: [Substring] = ["peyvand_reason", "peyvand_branch_reason"]
+
+    /// A file that is installed with the program.
+    private func deployed(_ name: String) throws -> String {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        return try String(contentsOf: root.appendingPathComponent("deploy/" + name), encoding: .utf8)
+    }
+
     @Test("The numbers are those of status and fleet, with the node running or not, at the command and at /metrics")
     func sameSource() async throws {
         let office = try await ProcessOffice.open()
@@ -59,7 +69,16 @@ struct MetricsTests {
         for name in ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"] {
             #expect(page[name] ?? 0 > 0, "\(name)")
         }
+        let start = try #require(page["process_start_time_seconds"])
+        #expect((0..<600).contains(Date().timeIntervalSince1970 - start))
         #expect(!reply.contains("CanaryName"))
+
+        // What would wake somebody must exist.
+        let known = Set((Array(page.keys) + Array(alone.keys)).map { $0.prefix { $0 != "{" } } + sometimesKnown)
+        let rules = try deployed("prometheus/peyvand.rules.yml")
+        let named = rules.split(separator: "\n").filter { $0.contains(" expr: ") }
+            .flatMap { $0.matches(of: #/(?:peyvand|process)_[a-z_]+/#).map { Substring($0.0) } }
+        #expect(named.count > 10 && Set(named).isSubset(of: known), "\(Set(named).subtracting(known))")
 
         let document = try await peyvand(at: hq, "metrics --json")
         #expect(try document.json["schema"] as? Int == 1 && document.ids("metrics").contains("peyvand_info"))

@@ -146,7 +146,9 @@ struct ServiceProcessTests {
         let outcome = try await peyvand("run", "--data", home.path + "/none", "--log", "json")
         let object = try JSONSerialization.jsonObject(with: Data(outcome.message.utf8)) as? [String: Any]
         #expect(outcome.code == 2 && object?["level"] as? String == "critical")
-        for (option, value) in [("--log", "xml"), ("--console", "nowhere"), ("--listen", "nowhere")] {
+        for (option, value) in [
+            ("--log", "xml"), ("--log-level", "loud"), ("--console", "nowhere"), ("--listen", "nowhere"),
+        ] {
             let hq = home.path + "/hq"
             _ = try await peyvand("init", "--data", hq, "--role", "head-office", "--name", "tehran-hq")
             #expect(try await peyvand("run", "--data", hq, option, value).code == 64, "\(option)")

@@ -36,11 +36,14 @@ struct RunCommand: AsyncParsableCommand {
     )
     var log: String?
 
+    @Option(help: ArgumentHelp("From which level on the log is written (default: info).", valueName: "level"))
+    var logLevel: String?
+
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
         let settings = try options.settings().with(.hub, flag: hub).with(.log, flag: log)
-            .with(.listen, flag: listen).with(.console, flag: console)
+            .with(.logLevel, flag: logLevel).with(.listen, flag: listen).with(.console, flag: console)
         let output = try options.output(settings)
         let log = try ServiceLog(settings)
         let logger = log.logger()
@@ -101,7 +104,7 @@ struct RunCommand: AsyncParsableCommand {
             logger: logger,
             onListening: { readiness.has(.settings) },
             onChange: {
-                let read = $0.with(.hub, flag: hub).with(.log, flag: self.log)
+                let read = $0.with(.hub, flag: hub).with(.log, flag: self.log).with(.logLevel, flag: self.logLevel)
                 try replica.adoptRetention(read)
                 try replica.adoptHub(read)
                 try log.adopt(read)

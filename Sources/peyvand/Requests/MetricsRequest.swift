@@ -207,6 +207,10 @@ extension Metric {
         let fields = stat[stat.index(after: end)...].split(separator: " ").map { Double($0) ?? 0 }
         guard fields.count > 21 else { return [running] }
         let ticks = Double(sysconf(Int32(_SC_CLK_TCK)))
+        // Since the machine started, as the process's own start is told.
+        var sinceBoot = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &sinceBoot)
+        let age = Double(sinceBoot.tv_sec) + Double(sinceBoot.tv_nsec) / 1e9 - fields[19] / ticks
         let descriptors = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd"))?.count
         return [
             running,
@@ -220,6 +224,11 @@ extension Metric {
                 "process_resident_memory_bytes",
                 "Memory of the node.",
                 fields[21] * Double(sysconf(Int32(_SC_PAGESIZE)))
+            ),
+            one(
+                "process_start_time_seconds",
+                "When the node was started, in seconds since 1970.",
+                Date().timeIntervalSince1970 - age
             ),
             one("process_open_fds", "Files and connections that the node holds open.", descriptors.map(Double.init)),
         ]
