@@ -56,11 +56,21 @@ let package = Package(
             ]
         ),
 
+        .target(
+            name: "WebConsole",
+            dependencies: [
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+
         // entry: commands, configuration, wiring.
         .executableTarget(
             name: "peyvand",
             dependencies: [
-                "Causality", "SyncProtocol", "CRM", "ReplicaStore", "SyncTransport",
+                "Causality", "SyncProtocol", "CRM", "ReplicaStore", "SyncTransport", "WebConsole",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
@@ -140,6 +150,10 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "Logging", package: "swift-log"),
             ]
+        ),
+        .testTarget(
+            name: "WebConsoleTests",
+            dependencies: ["WebConsole", "TestKit", .product(name: "Logging", package: "swift-log")]
         ),
         .testTarget(
             name: "PeyvandTests",

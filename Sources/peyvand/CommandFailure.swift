@@ -2,6 +2,7 @@ import CRM
 import Foundation
 import ReplicaStore
 import SyncTransport
+import WebConsole
 
 /// How a command ends. The numbers are a contract with scripts.
 ///
@@ -44,6 +45,8 @@ struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertib
         case let failure as FieldFailure:
             self.init(.usage, language == .fa ? failure.persian : failure.description)
         case let failure as SyncTransportFailure:
+            self.init(.failed, failure.description)
+        case let failure as ConsoleFailure:
             self.init(.failed, failure.description)
         case is CancellationError:
             self.init(.failed, Words(language).stopped)

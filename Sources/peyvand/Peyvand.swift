@@ -14,7 +14,7 @@ struct Peyvand: ParsableCommand {
             CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
             WriteCommand.self, DumpCommand.self, LogCommands.self, ConflictCommands.self, WhyCommand.self,
             ParkedCommands.self, PrivacyCommands.self,
-            BackupCommand.self, RestoreNodeCommand.self, DrillCommands.self, BundleCommand.self,
+            BackupCommand.self, RestoreNodeCommand.self, DrillCommands.self, BundleCommand.self, MetricsCommand.self,
         ]
     )
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import ReplicaStore
+import SyncTransport
 import TOMLKit
 
 /// What a node is told about its surroundings: from flags, else the environment, else `DIR/peyvand.toml`.
@@ -12,6 +13,8 @@ struct Settings: Sendable {
         case hub
         /// Days: how long head office keeps what an absent node lacks, and who changed what.
         case lease, history
+        /// How the service writes its log: `text` or `json`, and from which level on.
+        case log, logLevel
 
         fileprivate var variable: String { "PEYVAND_" + rawValue.uppercased() }
     }
@@ -54,6 +57,17 @@ struct Settings: Sendable {
     /// The value of a setting: the flag if it was given, else the environment's, else the file's.
     func value(_ key: Key, flag: String? = nil) -> String? {
         flag ?? flags[key] ?? environment[key.variable].flatMap { $0.isEmpty ? nil : $0 } ?? file[key.rawValue]
+    }
+
+    /// The address that a setting names, else the default; nil when there is neither.
+    ///
+    /// - Throws: ``CommandFailure`` when it is none.
+    func address(_ key: Key, default: String? = nil) throws -> NodeAddress? {
+        guard let written = value(key) ?? `default` else { return nil }
+        guard let address = NodeAddress(written) else {
+            throw CommandFailure(.usage, "\"\(written)\" is not an address. Write it as 127.0.0.1:7443.")
+        }
+        return address
     }
 
     /// The path of the socket where a running node answers commands.

@@ -23,15 +23,48 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Branch: where it calls head office from now on.", valueName: "host:port"))
     var hub: String?
 
-    @Option(help: ArgumentHelp("Where the console listens. Not in this version.", valueName: "host:port"))
+    @Option(
+        help: ArgumentHelp(
+            "Where the console listens on this machine; it has /metrics (default: nowhere).",
+            valueName: "host:port"
+        )
+    )
     var console: String?
+
+    @Option(
+        help: ArgumentHelp("How the log is written: text, or json for one object a line.", valueName: "text|json")
+    )
+    var log: String?
+
+    @Option(help: ArgumentHelp("From which level on the log is written (default: info).", valueName: "level"))
+    var logLevel: String?
 
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
-        let settings = try options.settings().with(.hub, flag: hub)
+        let settings = try options.settings().with(.hub, flag: hub).with(.log, flag: log)
+            .with(.logLevel, flag: logLevel).with(.listen, flag: listen).with(.console, flag: console)
         let output = try options.output(settings)
-        let logger = Logger(label: "peyvand", factory: PlainLogHandler.init)
+        let log = try ServiceLog(settings)
+        let logger = log.logger()
+        do {
+            try await serve(settings, output, log, logger)
+        } catch {
+            // Whoever reads the log as JSON finds nothing else in it.
+            guard log.shape == .json else { throw error }
+            let failure = CommandFailure(error, language: output.language)
+            logger.critical("\(failure.sentence)")
+            throw ExitCode(failure.exit.rawValue)
+        }
+    }
+
+    /// Serves until the process is told to stop.
+    private func serve(_ settings: Settings, _ output: Output, _ log: ServiceLog, _ logger: Logger) async throws {
+        // Tells people in the shape that they have asked for.
+        let announce: @Sendable (String) -> Void = { sentence in
+            if log.shape == .json { logger.info("\(sentence)") } else { output.message(sentence) }
+        }
+        let manager = ServiceManager()
         let wallClock = try settings.wallClock()
         // A command may be at work here: it has its time to finish.
         let opened = try await NodeConnection.openReplica(settings, language: output.language)
@@ -40,45 +73,66 @@ struct RunCommand: AsyncParsableCommand {
         }
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
-        let live = LiveSettings(settings, logger: logger) {
-            try replica.adoptRetention($0)
-            try replica.adoptHub($0.with(.hub, flag: hub))
-        }
         // What made a row fail may be gone, and this program may be a newer one.
         _ = try replica.retryParked()
 
-        var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
         var link: HubLink?
         if let hub = node.hub {
             guard let address = NodeAddress(hub.address) else {
                 throw CommandFailure(.failed, "The hub's address \"\(hub.address)\" is not one. Join again.")
             }
-            let made = HubLink(client: SyncClient(store: replica, logger: logger)) {
+            link = HubLink(client: SyncClient(store: replica, logger: logger)) {
                 // It may have moved since.
                 replica.node.hub.flatMap { NodeAddress($0.address) } ?? address
             }
-            services.append(made)
-            link = made
         }
-        let service = NodeService(replica: replica, wallClock: wallClock, hubLink: link)
-        services.append(
-            CommandService(node: service, path: settings.socketPath, logger: logger) {
-                if node.role == .branch { output.message(output.words.running(node.name, nil)) }
+        let service = NodeService(replica: replica, wallClock: wallClock, hubLink: link, isRunning: true)
+        let line = node.role == .headOffice ? try settings.address(.listen, default: Settings.listenDefault) : nil
+        let console = try settings.address(.console)
+        var parts: Set<Readiness.Part> = [.settings, .commands]
+        if line != nil { parts.insert(.line) }
+        if console != nil { parts.insert(.console) }
+        let readiness = Readiness(of: parts) {
+            let sentence = output.words.running(node.name, service.listening.withLock { $0 })
+            announce(sentence)
+            manager?.ready(sentence)
+        }
+
+        let live = LiveSettings(
+            settings,
+            manager: manager,
+            logger: logger,
+            onListening: { readiness.has(.settings) },
+            onChange: {
+                let read = $0.with(.hub, flag: hub).with(.log, flag: self.log).with(.logLevel, flag: self.logLevel)
+                try replica.adoptRetention(read)
+                try replica.adoptHub(read)
+                try log.adopt(read)
             }
         )
-        if node.role == .headOffice {
-            let written = settings.value(.listen, flag: listen) ?? Settings.listenDefault
-            guard let address = NodeAddress(written) else {
-                throw CommandFailure(.usage, "\"\(written)\" is not an address. Write it as 127.0.0.1:7443.")
-            }
+        var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
+        if let link { services.append(link) }
+        services.append(
+            CommandService(node: service, path: settings.socketPath, logger: logger) { readiness.has(.commands) }
+        )
+        if let line {
             services.append(
-                HubService(server: SyncServer(store: replica, logger: logger), address: address) { port in
-                    let place = NodeAddress(host: address.host, port: port)
-                    service.listening.withLock { $0 = "\(place)" }
-                    output.message(output.words.running(node.name, "\(place)"))
+                HubService(server: SyncServer(store: replica, logger: logger), address: line) { port in
+                    service.listening.withLock { $0 = "\(NodeAddress(host: line.host, port: port))" }
+                    readiness.has(.line)
                 }
             )
         }
+        if let console {
+            services.append(
+                ConsoleService(node: service, address: console, logger: logger) { _ in readiness.has(.console) }
+            )
+        }
+        if let manager, let interval = manager.watchdogInterval {
+            services.append(WatchdogService(manager: manager, interval: interval, settings: settings))
+        }
+        // The last one is the first to hear of an end.
+        services.append(StopService(manager: manager, logger: logger))
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: services.map {
@@ -99,26 +153,6 @@ struct RunCommand: AsyncParsableCommand {
             throw error
         }
         try replica.close()
-        output.message(output.words.stoppedRunning(node.name))
-    }
-}
-
-/// Log lines as people read them: time, level, message, details.
-struct PlainLogHandler: LogHandler {
-    var metadata: Logger.Metadata = [:]
-    var logLevel: Logger.Level = .info
-
-    init(label: String) {}
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-        let all = metadata.merging(event.metadata ?? [:]) { $1 }
-        let details = all.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
-        let time = ISO8601DateFormatter().string(from: Date())
-        Terminal.write("\(time) \(event.level) \(event.message)\(details)\n", to: .error)
+        announce(output.words.stoppedRunning(node.name))
     }
 }

@@ -87,7 +87,7 @@ struct NodeConnection: Sendable {
     func close() throws { try service?.replica.close() }
 
     /// Whether a running node answers on the socket.
-    private static func isServed(_ settings: Settings) async throws -> Bool {
+    static func isServed(_ settings: Settings) async throws -> Bool {
         guard FileManager.default.fileExists(atPath: settings.socketPath) else { return false }
         do {
             return try await LocalSocket.request(

@@ -65,6 +65,7 @@ enum NodeRequests {
         ListErasures.self,
         ExportPerson.self,
         ShowStatus.self,
+        ShowMetrics.self,
         ShowFleet.self,
         ListRefusals.self,
         VerifyReplica.self,

@@ -15,11 +15,19 @@ final class NodeService: Sendable {
     let listening = Mutex<String?>(nil)
     /// The line to the hub, in a branch that runs.
     let hubLink: HubLink?
+    /// Whether this is the service, and not a command that has opened the replica for itself.
+    let isRunning: Bool
 
-    init(replica: Replica, wallClock: @escaping @Sendable () -> UInt64, hubLink: HubLink? = nil) {
+    init(
+        replica: Replica,
+        wallClock: @escaping @Sendable () -> UInt64,
+        hubLink: HubLink? = nil,
+        isRunning: Bool = false
+    ) {
         self.replica = replica
         self.wallClock = wallClock
         self.hubLink = hubLink
+        self.isRunning = isRunning
     }
 
     /// The wall clock as a stored instant.

@@ -99,7 +99,7 @@ final class UpkeepService: Service {
                     note(nil)
                 } catch {
                     // Not fatal: a program may hold its lock for long, and it is tried again.
-                    note("\(error)")
+                    note(CommandFailure(error).sentence)
                 }
                 done.resume()
             }
