@@ -110,6 +110,20 @@ let package = Package(
             path: "Tests/peyvand-bench",
             exclude: ["floors.json"]
         ),
+        .target(
+            name: "MatchingKit",
+            dependencies: ["CRM", "Causality", "TestKit"],
+            path: "Tests/MatchingKit"
+        ),
+        .executableTarget(
+            name: "peyvand-match",
+            dependencies: [
+                "MatchingKit", "CRM",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Rainbow", package: "Rainbow"),
+            ],
+            path: "Tests/peyvand-match"
+        ),
         .testTarget(
             name: "SimulationTests",
             dependencies: [
@@ -123,7 +137,11 @@ let package = Package(
             dependencies: ["SyncProtocol", "Causality", "TestKit"],
             exclude: ["Golden"]
         ),
-        .testTarget(name: "CRMTests", dependencies: ["CRM", "Causality", "TestKit"], exclude: ["Vectors"]),
+        .testTarget(
+            name: "CRMTests",
+            dependencies: ["CRM", "Causality", "TestKit", "MatchingKit"],
+            exclude: ["Vectors"]
+        ),
         .testTarget(
             name: "ReplicaStoreTests",
             dependencies: [
