@@ -82,10 +82,8 @@ package struct MatchingComparison: Sendable {
         guard !left.isOrganisation, left.birthDay > 0, left.birthDay == right.birthDay, !left.given.isEmpty,
             !left.family.isEmpty, left.given == right.given, left.family == right.family
         else { return nil }
-        let shared = left.phones.contains {
-            MatchingRecord.isMobile($0) && right.phones.contains($0) && !isGeneric(KeyMaker.phone($0))
-        }
-        return shared ? .mobileAndBirthDay : nil
+        let isShared = left.mobile > 0 && left.mobile == right.mobile && !isGeneric(KeyMaker.mobile(left.mobile))
+        return isShared ? .mobileAndBirthDay : nil
     }
 
     private func namesAreAlike(_ left: MatchingRecord, _ right: MatchingRecord) -> Bool {

@@ -16,6 +16,8 @@ package struct MatchingRecord: Hashable, Sendable {
     /// YYYYMMDD; 0 when not known.
     package let birthDay: UInt64
     package let nationalCode, legalId: Code?
+    /// The mobile number of the person, digits of E.164; 0 when not known. Also among ``phones``.
+    package let mobile: UInt64
     /// Valid numbers as digits of E.164, in ascending order.
     package let phones: [UInt64]
     /// In ascending order.
@@ -35,8 +37,7 @@ package struct MatchingRecord: Hashable, Sendable {
         func values(_ kinds: Set<String>) -> [String] {
             points.filter { $0.text("kind").map(kinds.contains) ?? false }.compactMap { $0.text("value") }
         }
-        let numbers =
-            [customer.text("mobile"), customer.text("phone")].compactMap { $0 } + values(["mobile", "phone"])
+        let numbers = [customer.text("phone")].compactMap { $0 } + values(["mobile", "phone"])
         self.init(
             id: customer.id,
             isOrganisation: customer.text("kind") == "organisation",
@@ -47,6 +48,7 @@ package struct MatchingRecord: Hashable, Sendable {
             birthDay: customer.text("birthDay"),
             nationalCode: customer.text("nationalCode"),
             legalId: customer.text("legalId"),
+            mobile: customer.text("mobile"),
             phones: numbers,
             emails: [customer.text("email")].compactMap { $0 } + values(["email"]),
             city: customer.text("city"),
@@ -68,6 +70,7 @@ package struct MatchingRecord: Hashable, Sendable {
         birthDay: String? = nil,
         nationalCode: String? = nil,
         legalId: String? = nil,
+        mobile: String? = nil,
         phones: [String] = [],
         emails: [String] = [],
         city: String? = nil,
@@ -94,7 +97,8 @@ package struct MatchingRecord: Hashable, Sendable {
         self.birthDay = digits.flatMap { $0.count == 8 ? $0.reduce(0) { $0 * 10 + UInt64($1) } : nil } ?? 0
         self.nationalCode = Self.code(nationalCode, NationalCode.read)
         self.legalId = Self.code(legalId, LegalIdentifier.read)
-        self.phones = Set(phones.compactMap(Self.number)).sorted()
+        self.mobile = mobile.flatMap(Self.number).flatMap { Self.isMobile($0) ? $0 : nil } ?? 0
+        self.phones = Set((phones + [mobile].compactMap { $0 }).compactMap(Self.number)).sorted()
         self.emails = Set(emails.compactMap(Self.mail)).sorted()
 
         var maker = KeyMaker()
@@ -102,6 +106,7 @@ package struct MatchingRecord: Hashable, Sendable {
         let name = self.isOrganisation ? [Self.sound(organisation)] : [familySound, givenSound].sorted()
         soundNumber = KeyMaker.number(name)
         maker.keys += self.phones.map(KeyMaker.phone) + self.emails.map(KeyMaker.email)
+        if self.mobile > 0 { maker.keys.append(KeyMaker.mobile(self.mobile)) }
         if let code = self.nationalCode, code.isValid { maker.keys.append(KeyMaker.code("nationalCode", code)) }
         if let code = self.legalId, code.isValid { maker.keys.append(KeyMaker.code("legalId", code)) }
         let place = Self.text(self.city)
@@ -123,10 +128,9 @@ package struct MatchingRecord: Hashable, Sendable {
                 // A day that stands for "not known" fills its block; with a beginning of the name it is still of use.
                 if !family.isEmpty { maker.add(.block, "birthDay", day, String(familySound.prefix(2))) }
             }
-            if self.birthDay > 0, !family.isEmpty, !given.isEmpty {
-                for phone in self.phones where Self.isMobile(phone) {
-                    maker.add(.exact, Self.text(given), Self.text(family), String(phone), String(self.birthDay))
-                }
+            if self.mobile > 0, self.birthDay > 0, !family.isEmpty, !given.isEmpty {
+                let (mobile, day) = (String(self.mobile), String(self.birthDay))
+                maker.add(.exact, Self.text(given), Self.text(family), mobile, day)
             }
         }
         keys = Set(maker.keys).sorted()
@@ -218,6 +222,11 @@ struct KeyMaker {
     /// The key of a phone.
     static func phone(_ phone: UInt64) -> MatchingKey {
         MatchingKey(.contact, number: number(["phone", String(phone)]))
+    }
+
+    /// The key of a person's own mobile number: the rule that asks for it looks at no other numbers.
+    static func mobile(_ phone: UInt64) -> MatchingKey {
+        MatchingKey(.contact, number: number(["mobile", String(phone)]))
     }
 
     /// The key of a mail address.

@@ -120,7 +120,7 @@ struct MatchingTests {
                 familyName: "نوری",
                 birthDay: day,
                 nationalCode: code,
-                phones: [mobile].compactMap { $0 }
+                mobile: mobile
             )
         }
         let (mobile, day, code) = ("09121234567", "1970-01-01", "0012345679")

@@ -203,7 +203,8 @@ extension CustomerGenerator {
             birthDay: fields["birthDay"],
             nationalCode: fields["nationalCode"],
             legalId: fields["legalId"],
-            phones: [fields["mobile"], fields["phone"]].compactMap { $0 },
+            mobile: fields["mobile"],
+            phones: [fields["phone"]].compactMap { $0 },
             emails: [fields["email"]].compactMap { $0 },
             city: fields["city"],
             postalCode: fields["postalCode"]
