@@ -161,7 +161,7 @@ let package = Package(
         ),
         .testTarget(
             name: "PeyvandTests",
-            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit"]
+            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "MatchingKit"]
         ),
     ],
     swiftLanguageModes: [.v6]

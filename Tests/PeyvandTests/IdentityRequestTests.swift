@@ -1,5 +1,6 @@
 import CRM
 import Causality
+import MatchingKit
 import ReplicaStore
 import TestKit
 import Testing
@@ -118,6 +119,57 @@ struct IdentityRequestTests {
         try offices.meet()
         for office in offices.all {
             #expect(try office.ask(ShowCustomer(customer: second)).members == [first, second])
+        }
+    }
+
+    @Test("The queue has what looks alike, with reasons, until it is decided or one customer already")
+    func queue() throws {
+        let node = try TestNode()
+        let first = try node.addCustomer(["name": "مريم كريمي", "city": "یزد"])
+        let second = try node.addCustomer(["name": "مریم کریمی", "city": "يزد"])
+        _ = try node.addCustomer(["name": "حسن نوری"])
+        let found = try node.ask(ListDuplicates())
+        #expect(found.count == 1)
+        let pair = try #require(found.duplicates.first)
+        #expect([pair.low, pair.high] == [first, second] && pair.score == 9)
+        #expect(pair.reasons.map(\.field) == ["familyName", "givenName", "city"])
+        #expect(pair.reasons.reduce(0) { $0 + $1.weight } == pair.score)
+        for verdict in [IdentityVerdict.same, .different] {
+            _ = try node.ask(JudgeCustomers(customer: first, other: second, verdict: verdict))
+            #expect(try node.ask(ListDuplicates()).count == 0)
+        }
+        _ = try node.ask(JudgeCustomers(customer: first, other: second, verdict: .retracted))
+        #expect(try node.ask(ListDuplicates()).count == 1)
+        for id in [first, second] {
+            _ = try node.ask(EditRow(table: "customer", row: id, fields: ["nationalCode": .text("0013542419")]))
+        }
+        #expect(try node.ask(ListDuplicates()).count == 0)
+    }
+
+    @Test("A cluster found around one record is the one that all rows at once give")
+    func wholeAndAround() throws {
+        let node = try TestNode()
+        let seed = testSeed("Clusters around a record")
+        var random = SeededRandom(seed: seed)
+        var generator = CustomerGenerator(seed: seed)
+        let entries = generator.entries(people: 80)
+        let ids = try entries.map { try node.addCustomer($0.fields) }
+        for _ in 0..<10 {
+            let (one, other) = (ids[random.below(ids.count)], ids[random.below(ids.count)])
+            guard one != other else { continue }
+            let verdict: IdentityVerdict = random.oneIn(2) ? .same : .different
+            _ = try node.ask(JudgeCustomers(customer: one, other: other, verdict: verdict))
+        }
+        try node.service.replica.read { reader in
+            var (index, decided) = (MatchingIndex(), [RowValues]())
+            try reader.forEachRow(.customer) { index.set(MatchingRecord(RowValues($0))) }
+            try reader.forEachRow(.identityDecision) { decided.append(RowValues($0)) }
+            let links = index.allMatches().links
+            let whole = CustomerClusters(decisions: IdentityDecisions.states(of: decided), links: links)
+            #expect(!links.isEmpty)
+            for id in ids.compactMap({ RowID(printed: $0) }) {
+                #expect(try CustomerCluster(of: id, from: reader).members == whole.members(of: id))
+            }
         }
     }
 

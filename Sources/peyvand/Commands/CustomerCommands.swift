@@ -9,7 +9,8 @@ struct CustomerCommands: ParsableCommand {
         subcommands: [
             AddCustomer.self, EditCommand<CustomerNoun>.self, ShowCustomerCommand.self,
             ListCommand<CustomerNoun>.self, FindCustomer.self, DeleteCommand<CustomerNoun>.self,
-            RestoreCommand<CustomerNoun>.self, LinkCustomers.self, UnlinkCustomers.self, SplitCustomer.self,
+            RestoreCommand<CustomerNoun>.self, ListDuplicatesCommand.self, LinkCustomers.self, UnlinkCustomers.self,
+            SplitCustomer.self,
         ]
     )
 }

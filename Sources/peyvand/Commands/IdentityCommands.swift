@@ -1,6 +1,49 @@
 import ArgumentParser
 import CRM
 
+/// `customer duplicates`
+struct ListDuplicatesCommand: SessionCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "duplicates",
+        abstract: "Pairs of records that may be one customer, with reasons; `link` or `unlink` settles one."
+    )
+
+    @OptionGroup var node: NodeOptions
+    @Flag(help: "Compare everything anew, which happens in any case.") var rebuild = false
+    @Option(help: "At most so many.") var limit = 100
+
+    func validate() throws {
+        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
+    }
+
+    func run(_ session: CommandSession) async throws {
+        var line = ProgressLine.onStandardError(
+            session.words.choose("Comparing customers", "مقایسهٔ مشتریان"),
+            isPersian: session.output.language == .fa
+        )
+        let found = try await session.connection.perform(ListDuplicates(limit: limit)) { line.update(count: $0.count) }
+        line.finish()
+        try session.output.result(found, text: text(found, session))
+    }
+
+    private func text(_ found: Duplicates, _ session: CommandSession) -> String {
+        let words = session.words
+        if found.duplicates.isEmpty { return words.noDuplicates }
+        var table = TextTable([
+            .init(words.score, .right), .init(words.title("id")), .init(words.title("name"), widthMax: 30),
+            .init(words.title("id")), .init(words.title("name"), widthMax: 30),
+            .init(words.reasons, widthMax: 70),
+        ])
+        for pair in found.duplicates {
+            table.add([
+                .init(String(pair.score)), .init(pair.low), .init(pair.lowName), .init(pair.high),
+                .init(pair.highName), .init(words.reasons(of: pair)),
+            ])
+        }
+        return table.rendered(session.output.style) + words.shown(found.duplicates.count, of: found.count)
+    }
+}
+
 /// `customer link CUSTOMER OTHER`
 struct LinkCustomers: SessionCommand {
     static let configuration = CommandConfiguration(
