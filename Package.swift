@@ -120,6 +120,20 @@ let package = Package(
             path: "Tests/peyvand-bench",
             exclude: ["floors.json"]
         ),
+        .target(
+            name: "MatchingKit",
+            dependencies: ["CRM", "Causality", "TestKit"],
+            path: "Tests/MatchingKit"
+        ),
+        .executableTarget(
+            name: "peyvand-match",
+            dependencies: [
+                "MatchingKit", "CRM",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Rainbow", package: "Rainbow"),
+            ],
+            path: "Tests/peyvand-match"
+        ),
         .testTarget(
             name: "SimulationTests",
             dependencies: [
@@ -133,7 +147,11 @@ let package = Package(
             dependencies: ["SyncProtocol", "Causality", "TestKit"],
             exclude: ["Golden"]
         ),
-        .testTarget(name: "CRMTests", dependencies: ["CRM", "Causality", "TestKit"], exclude: ["Vectors"]),
+        .testTarget(
+            name: "CRMTests",
+            dependencies: ["CRM", "Causality", "TestKit", "MatchingKit"],
+            exclude: ["Vectors"]
+        ),
         .testTarget(
             name: "ReplicaStoreTests",
             dependencies: [
@@ -157,7 +175,7 @@ let package = Package(
         ),
         .testTarget(
             name: "PeyvandTests",
-            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit"]
+            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "MatchingKit"]
         ),
     ],
     swiftLanguageModes: [.v6]

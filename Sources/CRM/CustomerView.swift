@@ -54,9 +54,9 @@ package struct CustomerView: Codable, Hashable, Sendable {
     }
 
     package let id: String
-    /// The smallest identifier of the records that are this customer.
+    /// The smallest identifier of the live records that are this customer.
     package let golden: String
-    /// The records that are this customer.
+    /// The live records that are this customer, the smallest first.
     package let members: [String]
     package let name: String
     /// Whether the record lies in the recycle bin. What happened with the customer is shown all the same.
@@ -76,11 +76,14 @@ package struct CustomerView: Codable, Hashable, Sendable {
         guard let customer = live ?? bin else { return nil }
         deleted = live == nil
         self.id = id.description
-        golden = self.id
-        members = [self.id]
+        let cluster = try CustomerCluster(of: id, from: source)
+        golden = cluster.golden?.description ?? self.id
+        // One that lies in the recycle bin is shown too, when it is asked for.
+        let shown = Set(cluster.visible + [id]).sorted()
+        members = shown.map(\.description)
         name = Self.name(of: customer)
         fields = FieldText.print(customer.values, of: customer.table)
-        timeline = try Self.timeline(of: id, from: source)
+        timeline = try Self.timeline(of: shown, from: source)
         duplicates = []
         conflicts = try source.values(.conflict, where: "ofRow", is: .integer(id.rawValue)).filter { entry in
             entry.text("tableName") == TableDescription.customer.name
@@ -105,11 +108,14 @@ extension CustomerView {
         let event: Event
     }
 
-    private static func timeline(of id: RowID, from source: some RowSource) throws -> [Event] {
-        let reference = FieldValue.integer(id.rawValue)
+    /// What happened with any of the records.
+    private static func timeline(of ids: [RowID], from source: some RowSource) throws -> [Event] {
         var offices = Offices(source)
         var events: [Dated] = []
-        for row in try source.values(.activity, where: "customer", is: reference) {
+        func rows(_ table: TableDescription) throws -> [RowValues] {
+            try ids.flatMap { try source.values(table, where: "customer", is: .integer($0.rawValue)) }
+        }
+        for row in try rows(.activity) {
             let milliseconds = row.integer("at") ?? row.integer("createdAt")
             let event = Event(
                 id: row.id.description,
@@ -124,7 +130,7 @@ extension CustomerView {
             )
             events.append(Dated(milliseconds: milliseconds ?? 0, rowID: row.id, event: event))
         }
-        for row in try source.values(.salesOrder, where: "customer", is: reference) {
+        for row in try rows(.salesOrder) {
             let day = row.text("day")
             let milliseconds =
                 day.flatMap(JalaliCalendar.startMilliseconds(ofDay:)) ?? row.integer("createdAt")

@@ -5,9 +5,9 @@
 extension Schema {
     /// The schema of this version.
     package static let current = Schema(
-        version: 2,
+        version: 3,
         tables: [
-            .customer, .contactPoint, .activity, .salesOrder, .orderLine, .branch, .staff, .conflict,
+            .customer, .contactPoint, .activity, .salesOrder, .orderLine, .branch, .staff, .identityDecision, .conflict,
         ]
     )
 }
@@ -186,6 +186,28 @@ extension TableDescription {
             .one("mobile"),
             .one("extension"),
             .one("active", .boolean),
+        ]
+    )
+
+    /// What people decided about two records of customers; `low` is the smaller identifier.
+    ///
+    /// Neither is required, so that a decision outlives the erasure of a record: what was linked through it stays.
+    package static let identityDecision = TableDescription(
+        23,
+        "identityDecision",
+        .everyNode,
+        [
+            .one("low", .reference("customer"), indexed: true),
+            .one("high", .reference("customer"), indexed: true),
+            .group(
+                "verdict",
+                .one("verdict", .choice(IdentityVerdict.allCases.map(\.rawValue).sorted())),
+                .one("reason"),
+                .one("staff", .reference("staff")),
+                .one("decidedAt", .instant),
+                .one("score", .integer),
+                .one("ruleVersion", .integer)
+            ),
         ]
     )
 

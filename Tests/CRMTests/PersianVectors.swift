@@ -10,6 +10,10 @@ struct PersianVectors: Decodable, Sendable {
     }
     struct NamePair: Decodable, Sendable {
         let a, b: String
+        let samePersonPossible: Bool
+    }
+    struct NamePrefix: Decodable, Sendable {
+        let stripToAttribute, keepAsFlag: [String]
     }
     struct Code: Decodable, Sendable {
         let input: String
@@ -41,6 +45,8 @@ struct PersianVectors: Decodable, Sendable {
     let text: [Text]
     let textSameKey, textSameJoined, textMustDiffer: [[String]]
     let phoneticSame, phoneticMustDiffer: [SoundPair]
+    let namePairs: [NamePair]
+    let namePrefix: NamePrefix
     let nationalCode, nationalCodeDisagreements, legalId, iban: [Code]
     let phone: [Phone]
     let areaCodes: [Area]

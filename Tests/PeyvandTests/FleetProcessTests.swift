@@ -225,22 +225,24 @@ struct StoppedProcessTests {
         let invitation = try await office.invitation("isfahan")
         try await done(at: branch, "init --role branch --join \(invitation) --without-load")
         let bytes = try Data(contentsOf: URL(fileURLWithPath: file))
-        for (name, content, sentence) in [
+        // The bit may be one of a length; then it is the end that is missing.
+        let missing = "before its end mark. Nothing was taken from it"
+        for (name, content, sentences) in [
             (
                 "bit",
                 {
                     var bytes = bytes
                     bytes[bytes.count / 2] ^= 4
                     return bytes
-                }(), "is damaged at byte"
+                }(), ["is damaged at byte", missing]
             ),
-            ("cut", bytes.dropLast(200), "before its end mark. Nothing was taken from it"),
-            ("text", Data("hello".utf8), "is not a snapshot"),
+            ("cut", bytes.dropLast(200), [missing]),
+            ("text", Data("hello".utf8), ["is not a snapshot"]),
         ] {
             let path = office.home.path + "/" + name
             try content.write(to: URL(fileURLWithPath: path))
             let refused = try await peyvand(at: branch, "bundle read \(path)")
-            #expect(refused.code == 1 && refused.message.contains(sentence), "\(refused.message)")
+            #expect(refused.code == 1 && sentences.contains(where: refused.message.contains), "\(refused.message)")
         }
         #expect(try await dump(branch).isEmpty)
         let other = try await ProcessOffice.open()

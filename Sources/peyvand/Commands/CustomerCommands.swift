@@ -9,7 +9,8 @@ struct CustomerCommands: ParsableCommand {
         subcommands: [
             AddCustomer.self, EditCommand<CustomerNoun>.self, ShowCustomerCommand.self,
             ListCommand<CustomerNoun>.self, FindCustomer.self, DeleteCommand<CustomerNoun>.self,
-            RestoreCommand<CustomerNoun>.self,
+            RestoreCommand<CustomerNoun>.self, ListDuplicatesCommand.self, LinkCustomers.self, UnlinkCustomers.self,
+            SplitCustomer.self,
         ]
     )
 }
@@ -114,7 +115,7 @@ private struct ShowCustomerCommand: SessionCommand {
         let words = session.words
         var page =
             (view.deleted ? words.isDeleted(.customer, view.id) : "")
-            + RowText(session).page(view.id, view.fields, .customer)
+            + RowText(session).page(view.id, view.fields, .customer) + words.members(of: view)
         if !view.conflicts.isEmpty { page += "\n" + words.conflicts(of: view, session.output.style) }
         guard !view.timeline.isEmpty else { return page }
         var table = TextTable([

@@ -59,7 +59,7 @@ enum NodeRequests {
     /// All of them. A new one is added here.
     static let all: [any NodeRequest.Type] = [
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
-        ShowCustomer.self, FindCustomers.self, AddOrder.self, ShowOrder.self,
+        ShowCustomer.self, FindCustomers.self, JudgeCustomers.self, ListDuplicates.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
         ErasePerson.self,
         ListErasures.self,

@@ -35,6 +35,11 @@ enum RowArgument {
                     + "synchronise and try again."
             )
         default:
+            // Records of one customer share numbers; any of them leads to it.
+            if table == .customer, let first = found.min() {
+                let cluster = try CustomerCluster(of: first, from: reader)
+                if let golden = cluster.golden, found.isSubset(of: cluster.members) { return golden }
+            }
             let ids = found.sorted().map(\.description).joined(separator: ", ")
             throw CommandFailure(
                 .refused,
