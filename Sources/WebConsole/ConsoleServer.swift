@@ -11,8 +11,6 @@ import Synchronization
 package enum ConsoleServer {
     /// Connections at a time; one more is closed at once.
     package static let connectionsMax = 32
-    /// How long one connection may take from its first byte to its last.
-    package static let connectionTimeout = Duration.seconds(10)
     /// The addresses that no other machine reaches.
     package static let loopbackHosts = ["127.0.0.1", "::1", "localhost"]
 
@@ -39,11 +37,13 @@ package enum ConsoleServer {
     /// - Parameters:
     ///   - host: One of ``loopbackHosts``.
     ///   - port: 0 lets the system choose one.
+    ///   - connectionTimeout: How long one connection may take from its first byte to its last.
     ///   - onListening: Gets the port, once connections can be made.
     /// - Throws: ``ConsoleFailure`` when it cannot listen there.
     package static func serve(
         at host: String,
         port: Int,
+        connectionTimeout: Duration = .seconds(10),
         logger: Logger,
         onListening: @Sendable (Int) -> Void = { _ in },
         respond: @escaping Responder
