@@ -126,6 +126,15 @@ let package = Package(
             path: "Tests/MatchingKit"
         ),
         .executableTarget(
+            name: "peyvand-train",
+            dependencies: [
+                "MatchingKit", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "CZstd",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/peyvand-train"
+        ),
+        .executableTarget(
             name: "peyvand-match",
             dependencies: [
                 "MatchingKit", "CRM",
@@ -144,7 +153,7 @@ let package = Package(
         .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
         .testTarget(
             name: "SyncProtocolTests",
-            dependencies: ["SyncProtocol", "Causality", "TestKit"],
+            dependencies: ["CZstd", "SyncProtocol", "Causality", "TestKit"],
             exclude: ["Golden"]
         ),
         .testTarget(

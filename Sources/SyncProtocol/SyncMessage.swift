@@ -224,8 +224,8 @@ package struct Hello: Hashable, Sendable {
 
 /// The protocol versions this program speaks.
 package enum SyncProtocolVersion {
-    package static let lowest: UInt32 = 1
-    package static let highest: UInt32 = 1
+    package static let lowest: UInt32 = 2
+    package static let highest: UInt32 = 2
 
     /// The version two nodes should use: the highest that both speak, or nil.
     package static func common(min: UInt32, max: UInt32) -> UInt32? {

@@ -6,6 +6,7 @@ package enum ZstdFailure: Error, Hashable, Sendable {
     case sizeUnknown
     case tooLarge(UInt64, limit: Int)
     case damaged(String)
+    case unknownDictionary(UInt32)
 }
 
 extension ZstdFailure: CustomStringConvertible {
@@ -16,6 +17,8 @@ extension ZstdFailure: CustomStringConvertible {
         case .tooLarge(let size, let limit):
             "The compressed block announces \(size) bytes; at most \(limit) are accepted here."
         case .damaged(let reason): "The compressed block is damaged (\(reason))."
+        case .unknownDictionary(let number):
+            "The compressed block was made with dictionary \(number), which this version does not have. Upgrade this node."
         }
     }
 }
@@ -34,19 +37,15 @@ package final class ZstdCompressor {
 
     deinit { ZSTD_freeCCtx(context) }
 
-    /// Returns one frame that names its decompressed size.
-    package func compress(_ bytes: [UInt8], level: Int32 = 3) -> [UInt8] {
+    /// Returns one frame that names its decompressed size, and the dictionary if it was made with one: small blocks are.
+    package func compress(_ bytes: [UInt8]) -> [UInt8] {
         let bound = ZSTD_compressBound(bytes.count)
         return [UInt8](unsafeUninitializedCapacity: bound) { output, count in
+            // The level comes with the dictionary, and is zstd's own without.
+            let dictionary = bytes.count <= CompressionDictionary.contentBytesMax ? CompressionDictionary.newest : nil
+            precondition(ZSTD_isError(ZSTD_CCtx_refCDict(context, dictionary?.compressing)) == 0, "No dictionary")
             count = bytes.withUnsafeBytes { input in
-                ZSTD_compressCCtx(
-                    context,
-                    output.baseAddress,
-                    bound,
-                    input.baseAddress,
-                    input.count,
-                    level
-                )
+                ZSTD_compress2(context, output.baseAddress, bound, input.baseAddress, input.count)
             }
             // The output has the size zstd asked for, so only a bug can make this fail.
             precondition(ZSTD_isError(count) == 0, "zstd refused to compress")
@@ -98,11 +97,16 @@ package final class ZstdDecompressor {
         return Int(announced)
     }
 
-    /// Decompresses one frame into memory of just its announced size.
+    /// Decompresses one frame into memory of just its announced size. It may have been made with any dictionary that was
+    /// ever in use.
     package func decompress(
         _ frame: UnsafeRawBufferPointer,
         into output: UnsafeMutableRawBufferPointer
     ) throws(ZstdFailure) {
+        let number = ZSTD_getDictID_fromFrame(frame.baseAddress, frame.count)
+        let dictionary = CompressionDictionary.all[number]
+        guard number == 0 || dictionary != nil else { throw .unknownDictionary(number) }
+        precondition(ZSTD_isError(ZSTD_DCtx_refDDict(context, dictionary?.decompressing)) == 0, "No dictionary")
         let count = ZSTD_decompressDCtx(context, output.baseAddress, output.count, frame.baseAddress, frame.count)
         if ZSTD_isError(count) != 0 { throw .damaged(String(cString: ZSTD_getErrorName(count))) }
         guard count == output.count else { throw .damaged("shorter than announced") }

@@ -135,15 +135,15 @@ struct SyncSessionTests {
         var session = SyncSession(role: .hub)
         _ = session.handle(.linkOpened)
         var hello = Hello.sample()
-        hello.protocolMin = 2
-        hello.protocolMax = 3
+        hello.protocolMin = SyncProtocolVersion.highest + 1
+        hello.protocolMax = SyncProtocolVersion.highest + 2
         let actions = session.handle(received(.hello(hello)))
         guard case .send(.refuse(let refusal))? = actions.first else {
             Issue.record("No refusal")
             return
         }
         #expect(refusal.code == .protocolVersion)
-        #expect(refusal.sentence.contains("2 to 3"))
+        #expect(refusal.sentence.contains("\(hello.protocolMin) to \(hello.protocolMax)"))
         #expect(session.isClosed)
     }
 

@@ -203,7 +203,7 @@ struct FrameMutator {
             message.payload = [1] + bombs[random.below(bombs.count)]
         case 1 where isBatch && message.payload.first == 0 && message.payload.count <= 16_384:
             number(layout, &message.payload, &random)
-            message.payload = [1] + compressor.compress(Array(message.payload.dropFirst()), level: 1)
+            message.payload = [1] + compressor.compress(Array(message.payload.dropFirst()))
         default:
             // In the place of a body.
             guard let field = pick(layout.fields.filter { $0.end - $0.start > 8 }, &random) else {
