@@ -92,7 +92,7 @@ let package = Package(
         .target(
             name: "SimulationKit",
             dependencies: [
-                "CCrashDisk", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
+                "CCrashDisk", "DecoderFuzzing", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ],
@@ -120,6 +120,12 @@ let package = Package(
             path: "Tests/peyvand-bench",
             exclude: ["floors.json"]
         ),
+        .target(
+            name: "DecoderFuzzing",
+            dependencies: ["SyncProtocol", "CRM", "Causality"],
+            path: "Tests/DecoderFuzzing"
+        ),
+        .executableTarget(name: "peyvand-fuzz", dependencies: ["DecoderFuzzing"], path: "Tests/peyvand-fuzz"),
         .target(
             name: "MatchingKit",
             dependencies: ["CRM", "Causality", "TestKit"],
@@ -153,7 +159,7 @@ let package = Package(
         .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
         .testTarget(
             name: "SyncProtocolTests",
-            dependencies: ["CZstd", "SyncProtocol", "Causality", "TestKit"],
+            dependencies: ["CZstd", "DecoderFuzzing", "SyncProtocol", "Causality", "TestKit"],
             exclude: ["Golden"]
         ),
         .testTarget(

@@ -11,7 +11,7 @@ extension MalformedBytes: CustomStringConvertible {
         switch self {
         case .truncated(let offset, let wanted):
             "The bytes end at offset \(offset), where \(wanted) more were announced."
-        case .numberTooLong(let offset): "The number at offset \(offset) does not fit 64 bits."
+        case .numberTooLong(let offset): "The number at offset \(offset) does not fit 64 bits, or has a shorter form."
         case .outOfRange(let what, let offset): "Out of range at offset \(offset): \(what)."
         case .leftOver(let count): "\(count) bytes follow the end."
         }
@@ -115,7 +115,11 @@ package struct ByteReader {
             offset += 1
             if shift == 63, next > 1 { throw .numberTooLong(offset: start) }
             value |= UInt64(next & 0x7F) << shift
-            if next < 0x80 { return value }
+            if next < 0x80 {
+                // One number has one form, so that the same content cannot have two hashes.
+                if next == 0, shift > 0 { throw .numberTooLong(offset: start) }
+                return value
+            }
             shift += 7
             if shift > 63 { throw .numberTooLong(offset: start) }
         }

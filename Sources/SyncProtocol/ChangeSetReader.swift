@@ -13,7 +13,9 @@ package struct ChangeSetReader {
     /// Rows in all blocks.
     package let rowCount: Int
 
-    /// - Throws: ``ChangeSetFailure`` for anything that the encoder would not write. Arbitrary bytes never
+    /// The order of shapes, and whether integers are differences, are the writer's choice; all else has one form only.
+    ///
+    /// - Throws: ``ChangeSetFailure`` for anything else that the encoder would not write. Arbitrary bytes never
     ///   trap, and nothing is allocated for a count that the bytes cannot hold.
     package init(_ content: UnsafeRawBufferPointer) throws(ChangeSetFailure) {
         guard content.count <= ChangeSet.contentBytesMax else { throw .tooLarge(bytes: content.count) }

@@ -29,6 +29,9 @@ struct FramesCommand: ParsableCommand {
     @Flag(help: "Lists the messages that the frames are made from.")
     var kinds = false
 
+    @Option(help: "Writes to this directory what a fuzzer of decoders may begin with, one input a file.")
+    var inputs: String?
+
     @Option(help: .hidden)
     var worker: Int?
 
@@ -47,6 +50,10 @@ struct FramesCommand: ParsableCommand {
     func run() throws {
         if let worker, let board {
             try work(worker, board)
+        } else if let inputs {
+            for (number, input) in try FrameTape().fuzzerInputs().enumerated() {
+                try Data(input).write(to: URL(fileURLWithPath: inputs).appendingPathComponent("recorded-\(number)"))
+            }
         } else if let only {
             try replay(only)
         } else {
