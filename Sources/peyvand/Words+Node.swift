@@ -262,7 +262,7 @@ extension Words {
     func digits(_ text: String) -> String { PersianText.persianDigits(text) }
 
     /// A number of bytes in the unit that suits it.
-    private func amount(bytes: Int) -> String {
+    func amount(bytes: Int) -> String {
         let text: String =
             switch bytes {
             case ..<1024: "\(bytes) B"

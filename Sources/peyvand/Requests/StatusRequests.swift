@@ -2,7 +2,7 @@ import CRM
 import Causality
 import ReplicaStore
 
-/// How well a node is, for people and for monitoring: the exit code of `status`, `fleet` and `verify`.
+/// How well a node is, for people and for monitoring: the exit code of `status`, `fleet`, `doctor` and `verify`.
 enum HealthState: String, Codable, Sendable, Comparable {
     case green, yellow, red
 
@@ -17,7 +17,7 @@ enum HealthState: String, Codable, Sendable, Comparable {
     static func < (left: HealthState, right: HealthState) -> Bool { left.exitCode < right.exitCode }
 }
 
-/// The exit code of `status`, `fleet` and `verify` when they cannot tell.
+/// The exit code of `status`, `fleet`, `doctor` and `verify` when they cannot tell.
 let healthUnknownExitCode: Int32 = 3
 
 /// Why a node is not green.
