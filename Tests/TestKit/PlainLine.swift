@@ -26,19 +26,25 @@ package final class PlainLine: Sendable {
     deinit { close(socket) }
 
     /// Sends text, and returns what comes until the other side closes.
-    package func ask(_ text: String) async -> String {
+    package func ask(_ text: String) async -> String { await ask(Array(text.utf8)) }
+
+    /// The same with bytes.
+    package func ask(_ bytes: [UInt8]) async -> String {
         // Whoever answers may need the threads of tasks, of which a waiting test must not take one.
         await withCheckedContinuation { done in
             DispatchQueue.global().async { [self] in
-                write(text)
+                write(bytes)
                 done.resume(returning: readToEnd())
             }
         }
     }
 
     /// Sends text, or as much of it as is taken.
-    package func write(_ text: String) {
-        var rest = Array(text.utf8)[...]
+    package func write(_ text: String) { write(Array(text.utf8)) }
+
+    /// Sends bytes, or as many of them as are taken.
+    package func write(_ bytes: [UInt8]) {
+        var rest = bytes[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Foundation.write(socket, $0.baseAddress, $0.count) }
             guard count > 0 else { return }
