@@ -60,6 +60,24 @@ struct IdentityRequestTests {
         }
     }
 
+    @Test("A number that two records of one customer share shows him, and changes neither: the answer names both")
+    func sharedNumber() throws {
+        let offices = try Offices()
+        try offices.meet()
+        let number = "0013542419"
+        #expect(try offices.hub.ask(ShowCustomer(customer: number)).golden == offices.first)
+        let changes: [() throws -> Void] = [
+            { _ = try offices.hub.ask(EditRow(table: "customer", row: number, fields: ["note": .text("x")])) },
+            { _ = try offices.hub.ask(RemoveRow(table: "customer", row: number, isUndone: false)) },
+            { _ = try offices.hub.ask(JudgeCustomers(customer: number, other: nil, verdict: .different)) },
+        ]
+        for change in changes {
+            let failure = try #require(throws: CommandFailure.self) { try change() }
+            #expect(failure.exit == .refused)
+            #expect(failure.sentence.contains(offices.first) && failure.sentence.contains(offices.second))
+        }
+    }
+
     @Test("Split at head office, each stands alone again everywhere with its own history")
     func split() throws {
         let offices = try Offices()

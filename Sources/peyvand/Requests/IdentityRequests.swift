@@ -35,7 +35,7 @@ struct JudgeCustomers: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> WrittenDecision {
         let written = try node.replica.write { transaction in
             let reader = transaction.reader
-            let id = try RowArgument.resolve(customer, in: .customer, reader)
+            let id = try RowArgument.resolve(customer, in: .customer, reader, isToChange: true)
             _ = try reader.requiredRow(.customer, id: id)
             var pairs: [WrittenDecision.Pair] = []
             for stranger in try others(than: id, reader) {
@@ -61,7 +61,7 @@ struct JudgeCustomers: NodeRequest {
 
     private func others(than id: RowID, _ reader: ReplicaReader) throws -> [RowID] {
         if let other {
-            let stranger = try RowArgument.resolve(other, in: .customer, reader)
+            let stranger = try RowArgument.resolve(other, in: .customer, reader, isToChange: true)
             _ = try reader.requiredRow(.customer, id: stranger)
             return [stranger]
         }

@@ -31,7 +31,7 @@ struct ErasePerson: NodeRequest {
         guard replica.node.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
         let erasure: Erasure
         if let customer {
-            let id = try replica.read { try RowArgument.resolve(customer, in: .customer, $0) }
+            let id = try replica.read { try RowArgument.resolve(customer, in: .customer, $0, isToChange: true) }
             erasure = try replica.erase(customer: id)
         } else {
             erasure = try replica.erase(deletedBefore: try Self.moment(deletedBefore ?? ""))
@@ -110,7 +110,7 @@ struct ExportPerson: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Dump.Summary {
         try node.replica.sealForeignWrites()
         return try node.replica.read { reader in
-            let id = try RowArgument.resolve(customer, in: .customer, reader)
+            let id = try RowArgument.resolve(customer, in: .customer, reader, isToChange: true)
             guard try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil else {
                 throw try reader.absence(of: id, in: .customer)
             }

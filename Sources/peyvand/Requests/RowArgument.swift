@@ -6,11 +6,18 @@ import ReplicaStore
 enum RowArgument {
     /// Returns the identifier that is meant.
     ///
-    /// A number that a row had before it was renumbered counts too. A customer can also be named by national code, legal id, or mobile number, an order by its tax number. A
-    /// written id is returned without asking whether the row is there.
+    /// A number that a row had before it was renumbered counts too. A customer can also be named by national code, legal
+    /// id, or mobile number, an order by its tax number. A written id is returned without asking whether the row is there.
     ///
+    /// - Parameter isToChange: Whether this one record is to be changed, handed out or judged. To look at a customer, or to
+    ///   hang something on him, a number that several of his records share is enough; for a change it is not.
     /// - Throws: ``CommandFailure`` when nothing has the number, or several things do.
-    static func resolve(_ typed: String, in table: TableDescription, _ reader: ReplicaReader) throws -> RowID {
+    static func resolve(
+        _ typed: String,
+        in table: TableDescription,
+        _ reader: ReplicaReader,
+        isToChange: Bool = false
+    ) throws -> RowID {
         if let id = FieldText.identifier(typed) { return try present(id, in: table, reader) }
         var found: Set<RowID> = []
         var kinds: [String] = []
@@ -36,7 +43,7 @@ enum RowArgument {
             )
         default:
             // Records of one customer share numbers; any of them leads to it.
-            if table == .customer, let first = found.min() {
+            if !isToChange, table == .customer, let first = found.min() {
                 let cluster = try CustomerCluster(of: first, from: reader)
                 if let golden = cluster.golden, found.isSubset(of: cluster.members) { return golden }
             }

@@ -73,7 +73,7 @@ struct EditRow: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> WrittenRow {
         let table = try node.replica.schema.requiredTable(named: table)
         let written = try node.replica.write { transaction in
-            let id = try RowArgument.resolve(row, in: table, transaction.reader)
+            let id = try RowArgument.resolve(row, in: table, transaction.reader, isToChange: true)
             var entry = try RowEntry(fields, of: table, transaction)
             if let present = try transaction.reader.row(table, id: id) {
                 entry.setConsequences(for: present, in: node)
@@ -104,7 +104,7 @@ struct RemoveRow: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> WrittenRow {
         let table = try node.replica.schema.requiredTable(named: table)
         let written = try node.replica.write { transaction in
-            let id = try RowArgument.resolve(row, in: table, transaction.reader)
+            let id = try RowArgument.resolve(row, in: table, transaction.reader, isToChange: true)
             if isUndone {
                 try transaction.restore(table.name, id: id)
             } else {
