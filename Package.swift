@@ -12,6 +12,9 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
@@ -34,12 +37,21 @@ let package = Package(
             dependencies: ["Causality", "CZstd", .product(name: "Crypto", package: "swift-crypto")]
         ),
         .target(name: "CRM", dependencies: ["Causality"]),
+        // Certificates: who is believed, and until when. Keys are made here, nothing is read or written.
+        .target(
+            name: "Trust",
+            dependencies: [
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ]
+        ),
 
         // edges: they never import each other.
         .target(
             name: "ReplicaStore",
             dependencies: [
-                "Causality", "SyncProtocol", "CRM", "CSQLite", "CXXHash",
+                "Causality", "SyncProtocol", "CRM", "Trust", "CSQLite", "CXXHash",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "Crypto", package: "swift-crypto"),
@@ -49,9 +61,11 @@ let package = Package(
         .target(
             name: "SyncTransport",
             dependencies: [
-                "Causality", "SyncProtocol",
+                "Causality", "SyncProtocol", "Trust",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
@@ -70,7 +84,7 @@ let package = Package(
         .executableTarget(
             name: "peyvand",
             dependencies: [
-                "Causality", "SyncProtocol", "CRM", "ReplicaStore", "SyncTransport", "WebConsole",
+                "Causality", "SyncProtocol", "CRM", "Trust", "ReplicaStore", "SyncTransport", "WebConsole",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
@@ -82,7 +96,11 @@ let package = Package(
         ),
 
         // tests: what several suites use, then a suite per target.
-        .target(name: "TestKit", dependencies: ["ReplicaStore", "SyncProtocol", "Causality"], path: "Tests/TestKit"),
+        .target(
+            name: "TestKit",
+            dependencies: ["ReplicaStore", "SyncProtocol", "Causality", "Trust"],
+            path: "Tests/TestKit"
+        ),
         .target(
             name: "CCrashDisk",
             dependencies: ["CSQLite"],
@@ -156,6 +174,7 @@ let package = Package(
                 .product(name: "GRDB", package: "GRDB.swift"),
             ]
         ),
+        .testTarget(name: "TrustTests", dependencies: ["Trust"]),
         .testTarget(name: "CausalityTests", dependencies: ["Causality", "TestKit"]),
         .testTarget(
             name: "SyncProtocolTests",
@@ -170,7 +189,7 @@ let package = Package(
         .testTarget(
             name: "ReplicaStoreTests",
             dependencies: [
-                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "SimulationKit",
+                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "Trust", "TestKit", "SimulationKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]
@@ -178,9 +197,10 @@ let package = Package(
         .testTarget(
             name: "SyncTransportTests",
             dependencies: [
-                "SyncTransport", "SyncProtocol", "Causality", "TestKit",
+                "SyncTransport", "SyncProtocol", "Causality", "Trust", "TestKit",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
@@ -190,7 +210,10 @@ let package = Package(
         ),
         .testTarget(
             name: "PeyvandTests",
-            dependencies: ["peyvand", "ReplicaStore", "SyncProtocol", "CRM", "Causality", "TestKit", "MatchingKit"]
+            dependencies: [
+                "peyvand", "ReplicaStore", "SyncTransport", "SyncProtocol", "CRM", "Causality", "Trust", "TestKit",
+                "MatchingKit", .product(name: "Logging", package: "swift-log"),
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]

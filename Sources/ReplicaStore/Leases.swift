@@ -102,6 +102,8 @@ extension Replica {
         ]
         if let safe = extras.safePosition { facts.append((.safePosition, safe)) }
         try withWriter { writer in
+            let seen = UInt64(clamping: try writer.fact(.hubTimeSeen) ?? 0)
+            facts.append((.hubTimeSeen, max(seen, welcome.sentAtMilliseconds / day * day)))
             let changed = try facts.filter { try writer.fact($0.0) != Int64(clamping: $0.1) }
             guard !changed.isEmpty else { return }
             try writer.transaction { for (fact, value) in changed { try writer.note(fact, Int64(clamping: value)) } }
@@ -130,7 +132,7 @@ extension Replica {
     @discardableResult
     package func retire(_ name: String) throws -> Bool {
         let now = Int64(clamping: wallClock())
-        return try withWriter { writer in
+        let isChanged = try withWriter { writer in
             try writer.transaction {
                 guard writer.node.role == .headOffice else { throw RetirementFailure.notHeadOffice }
                 let known = try Row.fetchOne(
@@ -152,5 +154,7 @@ extension Replica {
                 return true
             }
         }
+        if isChanged { tellNodeObservers() }
+        return isChanged
     }
 }

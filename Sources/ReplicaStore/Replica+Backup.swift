@@ -114,9 +114,17 @@ extension Replica {
                 try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)").execute(arguments: [
                     LocalFact.backupMadeAt.rawValue, Int64(clamping: madeAt),
                 ])
+                // A node that is restored elsewhere is the same node; head office's branches must believe it.
+                for (name, content) in try keyFiles.all() {
+                    try db.cachedStatement(sql: "INSERT OR REPLACE INTO keptFile VALUES (?, ?)").execute(arguments: [
+                        name, content,
+                    ])
+                }
                 return report
             }
             try copy.close()
+            // There are keys in it.
+            chmod(draft, 0o600)
             try Self.putInPlace(draft, at: file)
             isDone = true
             try noteSafe(report)
@@ -263,7 +271,11 @@ extension Replica {
         let formerOrigin: Origin
         do {
             try FileManager.default.copyItem(atPath: file, toPath: draft)
-            formerOrigin = try prepare(draft, reserved: fence.state.reserved)
+            // The right to read it is the directory's again, once the keys are out.
+            let prepared = try prepare(draft, reserved: fence.state.reserved)
+            formerOrigin = prepared.origin
+            try KeyFiles(directory: directory).putBack(prepared.files)
+            chmod(draft, 0o640)
         } catch {
             removeDatabase(draft)
             throw backupFailure(error, file)
@@ -289,12 +301,22 @@ extension Replica {
         )
     }
 
-    /// Takes the mark away and notes what the node has to know.
-    private static func prepare(_ draft: String, reserved: Int64) throws -> Origin {
+    /// Takes the mark and the keys away and notes what the node has to know.
+    private static func prepare(
+        _ draft: String,
+        reserved: Int64
+    ) throws -> (origin: Origin, files: [(name: String, content: String)]) {
         let copy = try DatabaseQueue(path: draft, configuration: copyConfiguration())
-        let origin = try copy.writeWithoutTransaction { db in
-            try db.execute(sql: "PRAGMA synchronous = FULL")
+        let (origin, files) = try copy.writeWithoutTransaction { db in
+            // What leaves is written over.
+            try db.execute(sql: "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON")
+            var files: [(name: String, content: String)] = []
             try db.inTransaction(.immediate) {
+                // A file of an older format has none.
+                if try db.tableExists("keptFile") {
+                    files = try Row.fetchAll(db, sql: "SELECT name, content FROM keptFile").map { ($0[0], $0[1]) }
+                    try db.execute(sql: "DELETE FROM keptFile")
+                }
                 func note(_ fact: LocalFact, _ value: Int64) throws {
                     try db.cachedStatement(sql: "INSERT OR REPLACE INTO localFact VALUES (?, ?)")
                         .execute(arguments: [fact.rawValue, value])
@@ -309,10 +331,10 @@ extension Replica {
                 }
                 return .commit
             }
-            return try LocalNode.read(db)?.origin
+            return (try LocalNode.read(db)?.origin, files)
         }
         try copy.close()
-        return origin ?? .none
+        return (origin ?? .none, files)
     }
 
     private static func presentState(

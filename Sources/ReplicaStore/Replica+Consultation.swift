@@ -26,6 +26,8 @@ enum QuestionKind: UInt16 {
     /// A snapshot is to begin, and one piece of it is wanted.
     case beginSnapshot = 20
     case snapshotPiece = 21
+    /// A new certificate: ``SyncProtocol/SyncQuestion/renewal``.
+    case renewal = 60
 }
 
 /// When the concerns of a branch may ask something.
@@ -49,6 +51,7 @@ extension Replica {
         [
             noteWelcome,
             pinOrganisationKey,
+            renewCertificate,
             followHubClock,
             renewLife,
             noteRetention,
@@ -106,6 +109,7 @@ extension Replica {
         case .refillProgress: return try takeProgress(answer)
         case .bucketSums?, .bucketRows?, .rowStates?: return try takeComparison(answer, to: question)
         case .redactionSignatures: return try takeRedactions(answer, to: question)
+        case .renewal: return try takeCertificate(answer)
         case .chains: return try takenChains(answer, to: question)
         case .newLife: return try takenNewLife(answer, to: question)
         case .alreadyHave: return try takenAlreadyHave(answer, to: question)
@@ -128,6 +132,7 @@ extension Replica {
                 return try self.answerRefill(kind, question.payload, from: peer)
             case .bucketSums?, .bucketRows?, .rowStates?: return try self.answerComparison(question, from: peer)
             case .redactionSignatures: return try self.answerRedactions(question)
+            case .renewal: return try self.answerRenewal(question, from: peer)
             case .chains: return try self.answerChains(question, from: peer)
             case .newLife: return try self.answerNewLife(question, from: peer)
             case .alreadyHave: return try self.answerAlreadyHave(question, from: peer)

@@ -82,6 +82,10 @@ package struct RegisteredNodeState: Sendable {
     package let enrolledAt: UInt64
     /// When it was retired; nil while it takes part.
     package let retiredAt: UInt64?
+    /// What head office has decided about it.
+    package let standing: NodeStanding
+    /// Of its newest key: the SHA-256, and when the certificate for it ends; nil when it has none.
+    package let key: (digest: [UInt8], validUntil: UInt64?)?
     /// Days of head office's own life for which what the node lacks is kept, and how many there were at the last
     /// contact.
     package let leaseDaysLeft: UInt64?
@@ -216,6 +220,15 @@ extension Replica {
                     let origin = Origin(rawValue: row["origin"])
                 else { return nil }
                 let note = notes.children[id]
+                let key = try Row.fetchOne(
+                    reader.db.cachedStatement(
+                        sql: """
+                            SELECT keyDigest, validUntil FROM registeredKey WHERE node = ?
+                            ORDER BY coalesce(validUntil, 0) DESC, registeredAt DESC LIMIT 1
+                            """
+                    ),
+                    arguments: [Data(id.bytes)]
+                )
                 let claimed = note?.claimedSeq ?? UInt64(clamping: row["claimedSeq"] as Int64)
                 let accepted = UInt64(clamping: row["acceptedSeq"] as Int64)
                 let acknowledged = max(
@@ -230,6 +243,10 @@ extension Replica {
                     origin: origin,
                     enrolledAt: UInt64(clamping: row["enrolledAt"] as Int64),
                     retiredAt: (row["retiredAt"] as Int64?).map { UInt64(clamping: $0) },
+                    standing: NodeStanding(row),
+                    key: key.map { key in
+                        ([UInt8](key[0] as Data), (key[1] as Int64?).map { UInt64(clamping: $0) })
+                    },
                     leaseDaysLeft: leaseDays - min(leaseDays, UInt64(clamping: lived - (row["livedDay"] as Int64))),
                     leaseDays: leaseDays,
                     lastContact: note?.lastContact ?? (row["lastContact"] as Int64?).map { UInt64(clamping: $0) },

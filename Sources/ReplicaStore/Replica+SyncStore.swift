@@ -141,11 +141,7 @@ extension Replica: SyncStore {
             arguments: [Data(hello.node.bytes)]
         )
         if isRetired == true {
-            throw Refusal(
-                .revoked,
-                "This node was retired by head office and takes part no more. What it had not sent is still on this "
-                    + "machine: keep the directory, and ask head office."
-            )
+            throw Refusal.retired
         }
         let life = try writer.life(of: hello)
         let told = contacts.withLock { $0.acknowledgedByLife[hello.origin]?.position } ?? 0

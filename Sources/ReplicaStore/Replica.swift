@@ -48,11 +48,17 @@ package final class Replica: Sendable {
     let comparisonWish = Mutex(ComparisonWish.none)
     let comparison = Mutex<Comparison?>(nil)
     let lastRepaired = Mutex(0)
+    /// Whether the certificate that is being renewed has expired.
+    let renewsExpired = Mutex(false)
+    /// Keys and certificates as they were read last.
+    let keys = Mutex(KeyCache())
+    /// Who wants to know when somebody may have to leave.
+    let nodeObservers = Mutex(Observers())
     /// Where this branch looks for the end of what it and its hub have in common.
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 4
+    package static let format = 5
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.
@@ -370,7 +376,7 @@ package final class Replica: Sendable {
 }
 
 /// Who wants to know of commits.
-private struct Observers {
+struct Observers {
     private var last = 0
     private var byNumber: [Int: @Sendable () -> Void] = [:]
 

@@ -12,6 +12,10 @@ package enum StoreFailure: Error, Sendable {
     case inUse(directory: String)
     /// The node has not been given its identity yet.
     case notJoined
+    /// A file of keys or certificates cannot be used.
+    case keyFile(path: String, reason: String)
+    /// The node has no certificate that can be used.
+    case notCertified(reason: String)
     /// The first load of the node has not ended.
     case firstLoad
     case unknownTable(String)
@@ -59,6 +63,10 @@ extension StoreFailure: CustomStringConvertible {
                 + "Wait until it has finished, then try again."
         case .notJoined:
             "This node has not joined its organisation yet. Finish `peyvand init --join` first."
+        case .keyFile(let path, let reason): "\(path): \(reason)."
+        case .notCertified(let reason):
+            "This node has no certificate (\(reason)). Ask head office for a new invitation, and join again in another "
+                + "directory."
         case .firstLoad:
             "The first load of this node has not ended: run `peyvand init --join` with its invitation again, or "
                 + "`peyvand sync`, until it has."

@@ -33,6 +33,8 @@ package struct SyncLimits: Hashable, Sendable {
 
     // Times.
 
+    /// How long the handshake of a new line may take.
+    package var handshakeTimeout = Duration.seconds(10)
     /// How long a hub waits for the first message.
     package var helloTimeout = Duration.seconds(10)
     /// How long a child waits for the answer to it: the hub may be finishing a large transaction.
@@ -59,6 +61,8 @@ package struct SyncLimits: Hashable, Sendable {
 
     /// Connections that have not been let in yet.
     package var unauthenticatedConnectionsMax = 256
+    /// Connections beyond these that are told to come back later; others are closed without a word.
+    package var turnedAwayConnectionsMax = 32
     /// Messages that wait for a peer that does not read.
     package var outboundMessagesMax = 4096
 

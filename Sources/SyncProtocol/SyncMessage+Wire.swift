@@ -4,9 +4,11 @@ import Causality
 // and a digest of 8 bytes; all other numbers are counts of bytes. Times are milliseconds since 1970.
 //
 //   type  message           payload
-//   1     join              token 16, secret 32, node 16, key 32, software text
+//   1     join              token 16, proof 32, node 16, key 32, software text,
+//                           length v, request for a certificate
 //   2     joined            organisation 16, origin v, name text, hub node 16, hub name text,
-//                           hub origin v, branch row 8, head office's public key 32 (may be missing)
+//                           hub origin v, branch row 8, length v (32, or 0 for none), head office's public key,
+//                           number v of certificates, each length v, bytes
 //   3     hello             protocol min v, max v, schema v, organisation 8, node 16, key 32, origin v,
 //                           own seq v, own chain 8, cursor prefix, sent at v, parked v, conflicts v,
 //                           software text, extras
@@ -294,10 +296,11 @@ extension ByteWriter {
 
     fileprivate mutating func write(_ join: Join, _ limits: SyncLimits) {
         raw(join.tokenID.bytes)
-        raw(join.secret.bytes)
+        raw(join.proof.bytes)
         raw(join.node.bytes)
         raw(join.nodeKey.bytes)
         text(join.software, max: limits.nameBytesMax)
+        sized(join.request)
     }
 
     fileprivate mutating func write(_ joined: Joined, _ limits: SyncLimits) {
@@ -308,7 +311,9 @@ extension ByteWriter {
         text(joined.hubName, max: limits.nameBytesMax)
         varint(UInt64(joined.hubOrigin.rawValue))
         fixed64(UInt64(bitPattern: joined.branchRow.rawValue))
-        if let key = joined.organisationKey { raw(key) }
+        sized(joined.organisationKey ?? [])
+        varint(UInt64(joined.certificates.count))
+        for certificate in joined.certificates { sized(certificate) }
     }
 
     fileprivate mutating func write(_ hello: Hello, _ limits: SyncLimits) {
@@ -510,13 +515,15 @@ extension ByteReader {
     }
 
     private mutating func join(_ limits: SyncLimits) throws(MalformedBytes) -> Join {
-        Join(
+        var join = Join(
             tokenID: try uniqueID(),
-            secret: try key(),
+            proof: try key(),
             node: try uniqueID(),
             nodeKey: try key(),
             software: try text(max: limits.nameBytesMax)
         )
+        join.request = [UInt8](try sized(max: remaining))
+        return join
     }
 
     private mutating func joined(_ limits: SyncLimits) throws(MalformedBytes) -> Joined {
@@ -530,7 +537,12 @@ extension ByteReader {
         guard let branchRow = RowID(rawValue: Int64(bitPattern: try fixed64())) else {
             throw .outOfRange("the identifier of the branch", offset: start)
         }
-        return Joined(
+        let keyStart = offset
+        let key = [UInt8](try sized(max: Key256.byteCount))
+        guard key.isEmpty || key.count == Key256.byteCount else {
+            throw .outOfRange("the length of a public key", offset: keyStart)
+        }
+        var joined = Joined(
             organisation: organisation,
             origin: origin,
             name: name,
@@ -538,8 +550,12 @@ extension ByteReader {
             hubName: hubName,
             hubOrigin: hubOrigin,
             branchRow: branchRow,
-            organisationKey: remaining >= Key256.byteCount ? [UInt8](try raw(Key256.byteCount)) : nil
+            organisationKey: key.isEmpty ? nil : key
         )
+        for _ in 0..<(try count(bytesEach: 1, max: Joined.certificatesMax)) {
+            joined.certificates.append([UInt8](try sized(max: remaining)))
+        }
+        return joined
     }
 
     private mutating func hello(_ limits: SyncLimits) throws(MalformedBytes) -> Hello {

@@ -114,20 +114,33 @@ extension SyncMessage {
 package struct Join: Hashable, Sendable {
     /// Which invitation.
     package var tokenID: UniqueID
-    /// Proves that the invitation was seen.
-    package var secret: Key256
+    /// Proves that the invitation was seen, to whoever knows its secret: HMAC-SHA256 (RFC 2104) with the SHA-256 of the
+    /// secret as its key, over the hub's nonce and the SHA-256 of ``request``.
+    package var proof: Key256
     /// The name the new node chose for itself.
     package var node: UniqueID
     package var nodeKey: Key256
     /// Name and version of the program.
     package var software: String
+    /// The request for a certificate (RFC 2986), DER; empty where there are no certificates.
+    package var request: [UInt8]
+    /// What the hub gave this newcomer to prove itself with. It does not travel: the hub's end of the line fills it in.
+    package var nonce: Key256?
 
-    package init(tokenID: UniqueID, secret: Key256, node: UniqueID, nodeKey: Key256, software: String) {
+    package init(
+        tokenID: UniqueID,
+        proof: Key256,
+        node: UniqueID,
+        nodeKey: Key256,
+        software: String,
+        request: [UInt8] = []
+    ) {
         self.tokenID = tokenID
-        self.secret = secret
+        self.proof = proof
         self.node = node
         self.nodeKey = nodeKey
         self.software = software
+        self.request = request
     }
 }
 
@@ -145,6 +158,10 @@ package struct Joined: Hashable, Sendable {
     package var branchRow: RowID
     /// Head office's public key, 32 bytes; nil from a head office that has none yet.
     package var organisationKey: [UInt8]?
+    /// DER: the new node's certificate, its issuer's and the root's; none from a head office without an authority.
+    package var certificates: [[UInt8]]
+    /// More are not taken.
+    package static let certificatesMax = 8
 
     package init(
         organisation: UniqueID,
@@ -154,7 +171,8 @@ package struct Joined: Hashable, Sendable {
         hubName: String,
         hubOrigin: Origin,
         branchRow: RowID,
-        organisationKey: [UInt8]? = nil
+        organisationKey: [UInt8]? = nil,
+        certificates: [[UInt8]] = []
     ) {
         self.organisation = organisation
         self.origin = origin
@@ -164,6 +182,7 @@ package struct Joined: Hashable, Sendable {
         self.hubOrigin = hubOrigin
         self.branchRow = branchRow
         self.organisationKey = organisationKey
+        self.certificates = certificates
     }
 }
 
@@ -324,6 +343,10 @@ package struct Refusal: Error, Hashable, Sendable {
         case clockAhead, clockBehind
         /// The child's work was issued again by another life of it, and is here already.
         case alreadyHave
+        /// The time of its certificate is over, or has not begun, by the hub's clock.
+        case certificateExpired, certificateNotYetValid
+        /// Head office lets the node wait: until somebody has compared fingerprints, or for a while.
+        case waitsForApproval, paused
         /// A code of a newer peer.
         case other(UInt16)
     }
@@ -352,6 +375,7 @@ extension Refusal.Code {
         .invitationUnknown, .invitationUsed, .invitationExpired,
         .busy, .retryLater, .invalidChange, .internalFailure,
         .clockAhead, .clockBehind, .alreadyHave,
+        .certificateExpired, .certificateNotYetValid, .waitsForApproval, .paused,
     ]
 
     /// Reads a number from the wire. Numbers this program does not know are kept.
@@ -390,6 +414,10 @@ extension Refusal.Code: CustomStringConvertible {
         case .clockAhead: "clockAhead"
         case .clockBehind: "clockBehind"
         case .alreadyHave: "alreadyHave"
+        case .certificateExpired: "certificateExpired"
+        case .certificateNotYetValid: "certificateNotYetValid"
+        case .waitsForApproval: "waitsForApproval"
+        case .paused: "paused"
         case .other(let number): "other(\(number))"
         }
     }

@@ -94,6 +94,8 @@ package struct SyncSession: Sendable {
         case finishRequested
         /// A newer session of the same node is there.
         case replaced
+        /// The peer takes part no more, or not now.
+        case expelled(Refusal)
     }
 
     /// What a session wants done.
@@ -183,6 +185,8 @@ package struct SyncSession: Sendable {
             return close(.peerDoesNotRead(messages: messages))
         case (_, .replaced):
             return [.send(.bye(reason: SyncFailure.replaced.description))] + close(.replaced)
+        case (_, .expelled(let refusal)):
+            return refuse(refusal)
         case (.streaming(var stream), _):
             // The state holds no second reference, so the stream is changed in place.
             state = .idle
@@ -461,7 +465,7 @@ extension SyncSession {
             stream.isStopping = true
             return .goOn([])
         case .linkOpened, .factsRead, .joinDecided, .welcomeDecided, .malformed, .bytesReceived,
-            .bytesSent, .outboundFull, .linkClosed, .replaced:
+            .bytesSent, .outboundFull, .linkClosed, .replaced, .expelled:
             return .end([], .unexpected(event.label, during: "streaming"))
         }
     }
@@ -936,6 +940,7 @@ extension SyncSession.Event {
         case .timerFired: "timerFired"
         case .finishRequested: "finishRequested"
         case .replaced: "replaced"
+        case .expelled: "expelled"
         }
     }
 }

@@ -33,11 +33,11 @@ extension NodeAddress: CustomStringConvertible {
 }
 
 extension NodeAddress {
-    /// Finds the addresses behind the name, IPv4 first, and checks that all of them stay inside this machine.
+    /// Finds the addresses behind the name, IPv4 first.
     ///
     /// Blocks. Whoever connects or listens uses what this returns, so that the name cannot mean something
     /// else a moment later.
-    func resolveLoopback() throws(SyncTransportFailure) -> [SocketAddress] {
+    func resolve() throws(SyncTransportFailure) -> [SocketAddress] {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var list: UnsafeMutablePointer<addrinfo>?
@@ -51,9 +51,6 @@ extension NodeAddress {
         while let entry = next {
             next = entry.pointee.ai_next
             guard let address = SocketAddress(entry.pointee) else { continue }
-            guard address.isLoopback else {
-                throw .notLoopback(self, resolved: address.ipAddress ?? "unknown")
-            }
             if !addresses.contains(address) { addresses.append(address) }
         }
         guard !addresses.isEmpty else { throw .unresolved(self, reason: "no address") }
@@ -71,21 +68,6 @@ extension SocketAddress {
             self.init(UnsafeRawPointer(address).loadUnaligned(as: sockaddr_in6.self))
         default:
             return nil
-        }
-    }
-
-    /// Whether it is in 127.0.0.0/8, or ::1, or the former written as IPv6.
-    fileprivate var isLoopback: Bool {
-        switch self {
-        case .v4(let address):
-            return UInt32(bigEndian: address.address.sin_addr.s_addr) >> 24 == 127
-        case .v6(let address):
-            let bytes = withUnsafeBytes(of: address.address.sin6_addr) { [UInt8]($0) }
-            let loopback = [UInt8](repeating: 0, count: 15) + [1]
-            let mapped = [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF, 127]
-            return bytes == loopback || bytes.starts(with: mapped)
-        case .unixDomainSocket:
-            return false
         }
     }
 }

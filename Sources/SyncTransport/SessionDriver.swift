@@ -15,6 +15,27 @@ package struct SessionReport: Sendable {
     package let duration: Duration
 }
 
+/// Which end of which line a session is at, and what the line's handshake has shown.
+enum LineEnd: Sendable {
+    /// A child's: who the hub is by its certificate, and a moment that has certainly passed.
+    case child(of: CertifiedPeer, earliest: UInt64)
+    /// A hub's, towards a node; nil when it has shown no certificate.
+    case hub(of: CertifiedPeer?, nodes: any NodeTable)
+    /// A hub's, towards a newcomer.
+    case enrolment(nonce: Key256)
+    /// A newcomer's.
+    case newcomer
+
+    /// Which node the other end is, when it is one that may hold a session.
+    var peer: CertifiedPeer? {
+        switch self {
+        case .child(let peer, _): peer
+        case .hub(let peer, _): peer
+        case .enrolment, .newcomer: nil
+        }
+    }
+}
+
 /// Performs the actions of one ``SyncSession`` on one connection.
 ///
 /// Whoever learns something (the reader, a store thread, a timer) calls ``handle(_:)``, which never blocks.
@@ -30,6 +51,8 @@ final class SessionDriver: Sendable {
         var wasWelcomed = false
         var failure: SyncFailure?
         var joined: Joined?
+        /// At a hub: how far the node was let in.
+        var admission = NodeAdmission.full
     }
 
     private let state: Mutex<State>
@@ -37,6 +60,7 @@ final class SessionDriver: Sendable {
     private let limits: SyncLimits
     private let logger: Logger
     private let channel: ByteChannel
+    let end: LineEnd
     /// Called when the store has let a node in. True when an older session had to end first, so that the
     /// decision must be made again.
     private let claim: @Sendable (SessionDriver, UniqueID) async -> Bool
@@ -51,6 +75,7 @@ final class SessionDriver: Sendable {
     init(
         role: SyncSession.Role,
         channel: ByteChannel,
+        end: LineEnd,
         store: any SyncStore,
         limits: SyncLimits,
         logger: Logger,
@@ -59,6 +84,7 @@ final class SessionDriver: Sendable {
     ) {
         state = Mutex(State(session: SyncSession(role: role, limits: limits)))
         self.channel = channel
+        self.end = end
         self.store = store
         self.limits = limits
         self.logger = logger
@@ -195,6 +221,7 @@ extension SessionDriver {
         let codec = SyncMessageCodec(limits: limits)
         let allocator = channel.channel.allocator
         do {
+            if case .enrolment(let nonce) = end { try await writer.write(ByteBuffer(bytes: nonce.bytes)) }
             for await message in outbound.stream {
                 let framed = codec.encode(message)
                 for index in 0..<framed.frameCount(limits: limits) {
@@ -245,9 +272,20 @@ extension SessionDriver {
     }
 
     private func outcome(of action: SyncSession.Action) async -> SyncSession.Event? {
+        let wanted = action
+        let action: SyncSession.Action
+        do throws(SyncStoreFailure) {
+            action = try await checked(wanted)
+        } catch {
+            return wanted.refused(error)
+        }
         let store = store
         let threads = action.isRead ? StoreThreads.reads : StoreThreads.writes
         switch await threads.run({ () throws(SyncStoreFailure) in try store.perform(action) }) {
+        case .success(.welcomeDecided(.success(var welcome))) where state.withLock({ $0.admission }) == .renewalOnly:
+            // Nothing flows before it has another certificate, and it comes back with that.
+            welcome.mode = .consult
+            return .welcomeDecided(.success(welcome))
         case .success(let event):
             return event
         case .failure(let failure):
@@ -256,11 +294,73 @@ extension SessionDriver {
         }
     }
 
+    /// What a session wants, as far as the other end of the line may have it: who that is says its certificate, and
+    /// never a message.
+    private func checked(_ action: SyncSession.Action) async throws(SyncStoreFailure) -> SyncSession.Action {
+        switch (action, end) {
+        case (.decideWelcome(let hello, _), .hub(let peer, let nodes)):
+            guard let peer else {
+                throw .refused(
+                    Refusal(.unknownNode, "This node has shown no certificate. Ask head office for an invitation.")
+                )
+            }
+            guard peer.node == hello.node else {
+                throw .refused(Refusal(.unknownNode, "The certificate on this line is another node's."))
+            }
+            let admission = try await StoreThreads.writes.run { () throws(SyncStoreFailure) in
+                try nodes.admit(peer)
+            }.get()
+            state.withLock { $0.admission = admission }
+        case (.answer(let question, _), .hub):
+            guard state.withLock({ $0.admission }) == .full || question.kind == SyncQuestion.renewal else {
+                throw .refused(
+                    Refusal(
+                        .certificateExpired,
+                        "The certificate of this node has expired; it may only be renewed here."
+                    )
+                )
+            }
+        case (.decideJoin(var join), .enrolment(let nonce)):
+            join.nonce = nonce
+            return .decideJoin(join)
+        case (.adoptWelcome(let welcome, _), .child(let hub, let earliest)):
+            guard welcome.node == hub.node else {
+                throw .refused(Refusal(.wrongOrganisation, "The certificate on this line is another head office's."))
+            }
+            // Now head office's own time is known, which only a right certificate may tell.
+            guard max(welcome.sentAtMilliseconds, earliest) <= hub.validUntil else {
+                throw .refused(
+                    Refusal(.certificateExpired, "Head office's certificate has expired. Start head office again.")
+                )
+            }
+        case (.decideWelcome, _), (.decideJoin, _):
+            throw .refused(
+                Refusal(.unknownNode, "This line is for something else. Use the same version of Peyvand on both sides.")
+            )
+        default:
+            break
+        }
+        return action
+    }
+
     private func decideWelcome(_ question: SyncSession.Action, of node: UniqueID) async {
         var event = await outcome(of: question)
         // What an older session of the node was applying may have moved what this one is told.
         if case .welcomeDecided(.success)? = event, await claim(self, node) { event = await outcome(of: question) }
         if let event { handle(event) }
+    }
+}
+
+extension SyncSession.Action {
+    /// What a session is told when this was not even asked of the store.
+    fileprivate func refused(_ failure: SyncStoreFailure) -> SyncSession.Event? {
+        switch self {
+        case .decideWelcome: .welcomeDecided(.failure(failure))
+        case .decideJoin: .joinDecided(.failure(failure))
+        case .adoptWelcome: .welcomeAdopted(.failure(failure))
+        case .answer: .answered(.failure(failure))
+        default: nil
+        }
     }
 }
 

@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import SyncProtocol
 import Synchronization
+import Trust
 
 /// The child's side: calls the hub.
 package final class SyncClient: Sendable {
@@ -17,12 +18,20 @@ package final class SyncClient: Sendable {
     }
 
     private let store: any SyncStore
+    private let security: @Sendable () throws -> ChildSecurity
     private let limits: SyncLimits
     private let logger: Logger
     private let current = Mutex(Status())
 
-    package init(store: any SyncStore, limits: SyncLimits = .standard, logger: Logger) {
+    /// - Parameter security: Asked before every call.
+    package init(
+        store: any SyncStore,
+        security: @escaping @Sendable () throws -> ChildSecurity,
+        limits: SyncLimits = .standard,
+        logger: Logger
+    ) {
         self.store = store
+        self.security = security
         self.limits = limits
         self.logger = logger
     }
@@ -75,22 +84,43 @@ package final class SyncClient: Sendable {
 
     /// Shows an invitation to a hub. The same invitation with the same node and key may be shown again.
     ///
+    /// - Parameters:
+    ///   - rootKey: To which root the hub's certificate must lead: the SHA-256 of its public key.
+    ///   - join: What is shown, made from the hub's nonce.
     /// - Throws: ``SyncFailure``; `refused` holds what the hub said.
     package static func join(
-        _ join: Join,
         at hub: NodeAddress,
+        rootKey: Key256,
+        join: @Sendable (_ nonce: Key256) throws -> Join,
         limits: SyncLimits = .standard,
         logger: Logger
     ) async throws(SyncFailure) -> Joined {
-        let channel: ByteChannel
-        do {
-            channel = try await connect(to: hub, limits: limits)
+        let end: ChildEnd
+        do { end = try ChildEnd(rootKey: rootKey) } catch { throw .storeFailed("TLS cannot be used (\(error)).") }
+        let shown: Join
+        let raw: any Channel
+        do throws(SyncTransportFailure) {
+            let greeting: LineGreeting
+            (raw, greeting) = try await secure(hub, end, preambleBytes: NewcomerNonce.byteCount, limits: limits, logger)
+            guard greeting.purpose == .enrolment, let nonce = Key256(bytes: greeting.preamble) else {
+                raw.close(promise: nil)
+                throw .notSecured(hub)
+            }
+            do {
+                shown = try join(nonce)
+            } catch {
+                raw.close(promise: nil)
+                throw .noIdentity(reason: "\(error)")
+            }
         } catch {
-            throw .unreachable(error.description)
+            throw SyncFailure(error)
         }
+        let channel: ByteChannel
+        do { channel = try await ByteChannel.take(over: raw) } catch { throw .linkLost }
         let driver = SessionDriver(
-            role: .joiner(join),
+            role: .joiner(shown),
             channel: channel,
+            end: .newcomer,
             store: NoStore(),
             limits: limits,
             logger: logger
@@ -120,10 +150,11 @@ package final class SyncClient: Sendable {
         let store = store
         _ = await StoreThreads.writes.run { () throws(SyncStoreFailure) in try store.childFacts() }
         let channel: ByteChannel
-        do {
-            channel = try await Self.connect(to: hub, limits: limits)
+        let end: LineEnd
+        do throws(SyncTransportFailure) {
+            (channel, end) = try await connect(to: hub)
         } catch {
-            let failure = SyncFailure.unreachable(error.description)
+            let failure = SyncFailure(error)
             current.withLock { $0 = Status(isConnected: false, lastFailure: failure) }
             logger.info("The hub cannot be reached", metadata: ["reason": "\(error)"])
             return SessionReport(
@@ -136,6 +167,7 @@ package final class SyncClient: Sendable {
         let driver = SessionDriver(
             role: role,
             channel: channel,
+            end: end,
             store: store,
             limits: limits,
             logger: logger,
@@ -147,26 +179,81 @@ package final class SyncClient: Sendable {
         return report
     }
 
-    private static func connect(
-        to hub: NodeAddress,
-        limits: SyncLimits
-    ) async throws(SyncTransportFailure) -> ByteChannel {
+    /// Calls the hub; who it is was checked when this returns.
+    private func connect(to hub: NodeAddress) async throws(SyncTransportFailure) -> (ByteChannel, LineEnd) {
+        let security: ChildSecurity
+        let end: ChildEnd
+        do {
+            security = try self.security()
+            end = try ChildEnd(security)
+        } catch {
+            throw .noIdentity(reason: "\(error)")
+        }
+        let (channel, greeting) = try await Self.secure(hub, end, limits: limits, logger)
+        guard greeting.purpose == .session, let peer = greeting.peer.flatMap(CertifiedPeer.init) else {
+            channel.close(promise: nil)
+            throw .notSecured(hub)
+        }
+        do {
+            return (try await ByteChannel.take(over: channel), .child(of: peer, earliest: security.earliest))
+        } catch {
+            channel.close(promise: nil)
+            throw .notSecured(hub)
+        }
+    }
+
+    /// Makes a connection and secures it.
+    private static func secure(
+        _ hub: NodeAddress,
+        _ end: ChildEnd,
+        preambleBytes: Int = 0,
+        limits: SyncLimits,
+        _ logger: Logger
+    ) async throws(SyncTransportFailure) -> (any Channel, LineGreeting) {
         let addresses = try await StoreThreads.names.run { () throws(SyncTransportFailure) in
-            try hub.resolveLoopback()
+            try hub.resolve()
         }.get()
         let bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .connectTimeout(TimeAmount(limits.connectTimeout))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
         var reason = ""
         for address in addresses {
+            let channel: any Channel
             do {
-                let channel = try await bootstrap.connect(to: address) { ByteChannel.prepare($0) }
-                return try await ByteChannel.take(over: channel)
+                channel = try await bootstrap.connect(to: address) { channel in
+                    ByteChannel.prepare(channel, preambleBytes: preambleBytes) { try end.handler() }
+                }
             } catch {
                 reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
+                continue
+            }
+            do {
+                return (channel, try await ByteChannel.greeting(of: channel, within: limits.handshakeTimeout))
+            } catch {
+                logger.debug("Why a line could not be secured", metadata: ["reason": "\(error)"])
+                throw end.failure == nil ? .notSecured(hub) : .foreignHub(hub)
             }
         }
         throw .noAnswer(hub, reason: reason)
+    }
+}
+
+extension SyncFailure {
+    /// What a session that never was ended with.
+    fileprivate init(_ failure: SyncTransportFailure) {
+        switch failure {
+        case .foreignHub:
+            self = .refusedPeer(
+                Refusal(
+                    .wrongOrganisation,
+                    "This head office belongs to another organisation. Check the address of the hub."
+                )
+            )
+        case .noIdentity:
+            self = .storeFailed(failure.description)
+        default:
+            self = .unreachable(failure.description)
+        }
     }
 }
 

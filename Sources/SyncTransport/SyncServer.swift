@@ -4,6 +4,7 @@ import NIOCore
 import NIOPosix
 import SyncProtocol
 import Synchronization
+import Trust
 
 /// The hub's side: listens, and holds one session with each child.
 package final class SyncServer: Sendable {
@@ -15,16 +16,34 @@ package final class SyncServer: Sendable {
         /// Connections so far.
         var connections = 0
         var drivers: [ObjectIdentifier: SessionDriver] = [:]
+        /// Connections whose handshake is not over.
+        var greeting: [ObjectIdentifier: any Channel] = [:]
+        /// Those among them that are told to come back later.
+        var turnedAway = 0
         var isStopping = false
     }
 
     private let store: any SyncStore
+    private let nodes: any NodeTable
+    private let identity: @Sendable () throws -> NodeIdentity?
     private let limits: SyncLimits
     private let logger: Logger
     private let registry = Mutex(Registry())
+    private let security = Mutex<HubSecurity?>(nil)
 
-    package init(store: any SyncStore, limits: SyncLimits = .standard, logger: Logger) {
+    /// - Parameters:
+    ///   - nodes: Who may take part.
+    ///   - identity: With what lines are secured; asked when it begins to listen, and at each ``resetSecurity()``.
+    package init(
+        store: any SyncStore,
+        nodes: any NodeTable,
+        identity: @escaping @Sendable () throws -> NodeIdentity?,
+        limits: SyncLimits = .standard,
+        logger: Logger
+    ) {
         self.store = store
+        self.nodes = nodes
+        self.identity = identity
         self.limits = limits
         self.logger = logger
     }
@@ -32,6 +51,39 @@ package final class SyncServer: Sendable {
     /// The nodes that have a session now, ascending.
     package var connectedNodes: [UniqueID] {
         registry.withLock { $0.sessions.keys.sorted() }
+    }
+
+    /// Uses the present identity from now on, and lets no line be resumed that was secured before.
+    package func resetSecurity() {
+        do {
+            guard let identity = try identity() else { return }
+            try security.withLock { $0 }?.reset(identity)
+        } catch {
+            logger.error("The certificate of this node cannot be used", metadata: ["reason": "\(error)"])
+        }
+    }
+
+    /// Ends the sessions of nodes that may no longer stay, and lets them in no more by what was remembered of them.
+    private func expel() async {
+        resetSecurity()
+        await recheckSessions()
+    }
+
+    /// Looks at every session again: whose node may no longer stay, or has a certificate that has expired meanwhile.
+    package func recheckSessions() async {
+        let sessions = registry.withLock { registry in registry.sessions.values.map(\.driver) }
+        for driver in sessions {
+            guard let peer = driver.end.peer else { continue }
+            let nodes = nodes
+            let answer = await StoreThreads.writes.run { () throws(SyncStoreFailure) in try nodes.admit(peer) }
+            if case .success(.renewalOnly) = answer { driver.handle(.finishRequested) }
+            guard case .failure(.refused(let refusal)) = answer else { continue }
+            logger.warning(
+                "A session was ended, because its node may no longer stay",
+                metadata: ["node": "\(peer.node)", "reason": "\(refusal.code)"]
+            )
+            driver.handle(.expelled(refusal))
+        }
     }
 
     /// Listens and serves until the task is cancelled; then ends every session in order and returns.
@@ -42,7 +94,13 @@ package final class SyncServer: Sendable {
         at address: NodeAddress,
         onListening: @Sendable (Int) -> Void = { _ in }
     ) async throws(SyncTransportFailure) {
-        let listener = try await listen(at: address)
+        let (security, root) = try makeSecurity()
+        let listener = try await listen(at: address, security, root)
+        let stopObserving = nodes.observeNodes { [weak self] in
+            // Whoever decided must not wait for those who are sent away.
+            Task { await self?.expel() }
+        }
+        defer { stopObserving() }
         logger.info("Listening", metadata: ["address": "\(address)"])
         registry.withLock { $0.isStopping = false }
         onListening(listener.channel.localAddress?.port ?? address.port)
@@ -50,7 +108,7 @@ package final class SyncServer: Sendable {
         // them down. It cannot outlive this function, which waits for it.
         let serving = Task {
             do {
-                try await listener.serveAll { await self.serve($0) }
+                try await listener.serveEach { await self.serve($0) }
             } catch {
                 self.logger.debug("The listener ended", metadata: ["error": "\(error)"])
             }
@@ -64,26 +122,44 @@ package final class SyncServer: Sendable {
     }
 
     private func stop(_ listener: Listener) {
-        let drivers = registry.withLock { registry in
+        let (drivers, greeting) = registry.withLock { registry in
             registry.isStopping = true
-            return Array(registry.drivers.values)
+            return (Array(registry.drivers.values), Array(registry.greeting.values))
         }
         listener.channel.close(promise: nil)
+        for channel in greeting { channel.close(promise: nil) }
         for driver in drivers { driver.handle(.finishRequested) }
     }
 
+    private func makeSecurity() throws(SyncTransportFailure) -> (HubSecurity, root: [UInt8]) {
+        do {
+            guard let identity = try identity() else { throw SyncTransportFailure.noIdentity(reason: "there is none.") }
+            let security = try HubSecurity(identity)
+            self.security.withLock { $0 = security }
+            return (security, identity.root)
+        } catch let failure as SyncTransportFailure {
+            throw failure
+        } catch {
+            throw .noIdentity(reason: "\(error)")
+        }
+    }
+
     private func listen(
-        at address: NodeAddress
+        at address: NodeAddress,
+        _ security: HubSecurity,
+        _ root: [UInt8]
     ) async throws(SyncTransportFailure) -> Listener {
         let resolved = try await StoreThreads.names.run { () throws(SyncTransportFailure) in
-            try address.resolveLoopback()
+            try address.resolve()
         }.get()
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
         do {
-            return try await bootstrap.bind(to: resolved[0]) { ByteChannel.prepare($0) }
+            return try await bootstrap.bind(to: resolved[0]) { channel in
+                ByteChannel.prepare(channel) { security.handler(trusting: root) }
+            }
         } catch {
             switch (error as? IOError)?.errnoCode {
             case EADDRINUSE: throw .portInUse(address)
@@ -94,7 +170,26 @@ package final class SyncServer: Sendable {
         }
     }
 
-    private func serve(_ connection: ByteChannel) async {
+    /// Waits for the handshake of a connection; nil when it failed.
+    private func greet(_ channel: any Channel) async -> (LineGreeting, ByteChannel)? {
+        let isStopping = registry.withLock { registry in
+            registry.greeting[ObjectIdentifier(channel)] = channel
+            return registry.isStopping
+        }
+        if isStopping { channel.close(promise: nil) }
+        defer { registry.withLock { $0.greeting[ObjectIdentifier(channel)] = nil } }
+        do {
+            let greeting = try await ByteChannel.greeting(of: channel, within: limits.handshakeTimeout)
+            return (greeting, try await ByteChannel.take(over: channel))
+        } catch {
+            channel.close(promise: nil)
+            logger.info("A connection ended before it was secured")
+            logger.debug("Why it could not be secured", metadata: ["reason": "\(error)"])
+            return nil
+        }
+    }
+
+    private func serve(_ channel: any Channel) async {
         let admitted: Int? = registry.withLock { registry in
             guard registry.strangers < limits.unauthenticatedConnectionsMax else { return nil }
             registry.strangers += 1
@@ -102,7 +197,7 @@ package final class SyncServer: Sendable {
             return registry.connections
         }
         guard let number = admitted else {
-            await turnAway(connection)
+            await turnAway(channel)
             return
         }
         let stranger = Mutex(true)
@@ -114,10 +209,25 @@ package final class SyncServer: Sendable {
             }
             if wasStranger { self.registry.withLock { $0.strangers -= 1 } }
         }
+        defer { release() }
+        guard let (greeting, connection) = await greet(channel) else { return }
+        let end: LineEnd
+        switch greeting.purpose {
+        case .session:
+            // After every handshake, resumed or not, the certificate is what counts: see `SessionDriver`.
+            end = .hub(of: greeting.peer.flatMap(CertifiedPeer.init), nodes: nodes)
+        case .enrolment:
+            end = .enrolment(nonce: NewcomerNonce.make())
+        case nil:
+            logger.info("A connection did not say what it is for")
+            await close(connection, saying: [])
+            return
+        }
         let node = Mutex<UniqueID?>(nil)
         let driver = SessionDriver(
             role: .hub,
             channel: connection,
+            end: end,
             store: store,
             limits: limits,
             logger: logger,
@@ -134,7 +244,6 @@ package final class SyncServer: Sendable {
         if isStopping { driver.handle(.finishRequested) }
         let report = await driver.run()
         registry.withLock { $0.drivers[ObjectIdentifier(driver)] = nil }
-        release()
         if let id = node.withLock({ $0 }) {
             registry.withLock { registry in
                 if registry.sessions[id]?.driver === driver { registry.sessions[id] = nil }
@@ -171,14 +280,32 @@ package final class SyncServer: Sendable {
         }
     }
 
-    private func turnAway(_ connection: ByteChannel) async {
+    private func turnAway(_ channel: any Channel) async {
+        let isTold = registry.withLock { registry in
+            guard registry.turnedAway < limits.turnedAwayConnectionsMax else { return false }
+            registry.turnedAway += 1
+            return true
+        }
+        guard isTold else {
+            channel.close(promise: nil)
+            return
+        }
+        defer { registry.withLock { $0.turnedAway -= 1 } }
+        guard let (_, connection) = await greet(channel) else { return }
         let refusal = Refusal(
             .busy,
             "This hub has \(limits.unauthenticatedConnectionsMax) connections that have not said who they are. "
                 + "Come back later.",
             retryAfterSeconds: 5
         )
-        let bytes = SyncMessageCodec(limits: limits).encode(.refuse(refusal)).frames(limits: limits)
+        await close(
+            connection,
+            saying: SyncMessageCodec(limits: limits).encode(.refuse(refusal)).frames(limits: limits)
+        )
+    }
+
+    /// Says a last word, and ends a connection.
+    private func close(_ connection: ByteChannel, saying bytes: [UInt8]) async {
         let channel = connection.channel
         let cut = channel.eventLoop.scheduleTask(in: TimeAmount(limits.lingerTimeout)) {
             channel.close(promise: nil)
@@ -186,7 +313,7 @@ package final class SyncServer: Sendable {
         defer { cut.cancel() }
         do {
             try await connection.executeThenClose { inbound, outbound in
-                try await outbound.write(ByteBuffer(bytes: bytes))
+                if !bytes.isEmpty { try await outbound.write(ByteBuffer(bytes: bytes)) }
                 outbound.finish()
                 for try await _ in inbound {}
             }

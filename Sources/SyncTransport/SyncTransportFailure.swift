@@ -1,12 +1,17 @@
 /// Why a node cannot listen or connect.
 package enum SyncTransportFailure: Error, Hashable, Sendable {
-    case notLoopback(NodeAddress, resolved: String)
     case unresolved(NodeAddress, reason: String)
     case portInUse(NodeAddress)
     case addressNotHere(NodeAddress)
     case notAllowed(NodeAddress)
     case cannotListen(NodeAddress, reason: String)
     case noAnswer(NodeAddress, reason: String)
+    /// Somebody answers, and the line could not be secured.
+    case notSecured(NodeAddress)
+    /// A head office answers that is not this node's.
+    case foreignHub(NodeAddress)
+    /// The node has nothing to secure its lines with.
+    case noIdentity(reason: String)
     case pathTooLong(String, bytes: Int)
     case alreadyServed(path: String)
     case cannotServe(path: String, reason: String)
@@ -19,9 +24,6 @@ package enum SyncTransportFailure: Error, Hashable, Sendable {
 extension SyncTransportFailure: CustomStringConvertible {
     package var description: String {
         switch self {
-        case .notLoopback(let address, let resolved):
-            "\(address) is \(resolved), an address that other machines reach, and the line is not encrypted "
-                + "yet. Use 127.0.0.1 or ::1, and a tunnel (for example SSH) between machines."
         case .unresolved(let address, let reason):
             "The name in \(address) could not be resolved (\(reason)). Check its spelling and the DNS settings."
         case .portInUse(let address):
@@ -36,6 +38,13 @@ extension SyncTransportFailure: CustomStringConvertible {
             "Cannot listen on \(address) (\(reason)). Choose another address with --listen."
         case .noAnswer(let address, let reason):
             "No one answers at \(address) (\(reason)). Check that the hub runs there and the line is up."
+        case .notSecured(let address):
+            "The line to \(address) could not be secured: who answers there does not speak TLS 1.3 as Peyvand does, or "
+                + "the line broke. Check the address, and that nothing in between changes what passes."
+        case .foreignHub(let address):
+            "The head office at \(address) belongs to another organisation."
+        case .noIdentity(let reason):
+            "The certificate of this node cannot be used: \(reason)"
         case .pathTooLong(let path, let bytes):
             "The socket path \(path) has \(bytes) bytes; at most \(LocalSocket.pathBytesMax) are possible. "
                 + "Choose a shorter data directory."

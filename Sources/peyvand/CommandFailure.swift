@@ -60,7 +60,8 @@ struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertib
     private static func exit(of failure: StoreFailure) -> ExitStatus {
         switch failure {
         case .noNode, .nodeExists, .notJoined, .firstLoad, .unknownRow, .deletedRow, .erasedRow, .onlyHeadOfficeErases,
-            .rowNotDeleted, .changedMeanwhile, .foreignRange, .headOfficeOnly, .headOfficeMakes, .isBackup:
+            .rowNotDeleted, .changedMeanwhile, .foreignRange, .headOfficeOnly, .headOfficeMakes, .isBackup,
+            .notCertified:
             .refused
         case .unknownTable, .unknownColumn, .wrongType, .fieldTooLong, .missingColumn:
             .usage

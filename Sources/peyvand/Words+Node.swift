@@ -115,6 +115,15 @@ extension Words {
             )
             add("clock skew", "اختلاف ساعت", status.skewMilliseconds.map { "\(number($0)) ms" } ?? "-")
         }
+        if let fingerprint = status.node.fingerprint {
+            let words = fingerprint.split(separator: " ")
+            // Half of it is more than anybody can forge, and fits a line.
+            table.add([
+                TextTable.Cell(choose("fingerprint", "اثر انگشت")),
+                TextTable.Cell(verbatim: words.prefix(8).joined(separator: " ")),
+            ])
+        }
+        if let expires = status.node.certificateExpires { add("certificate ends", "پایان گواهی", time(expires)) }
         if let lease = status.lease { add("lease ends", "پایان مهلت", time(lease.expires)) }
         add("log position", "جای دفتر", number(status.position))
         if status.hub == nil { add("everybody has", "همه دارند تا", number(status.stable.position)) }
@@ -222,8 +231,8 @@ extension Words {
                 TextTable.Cell(node.name), TextTable.Cell(number(node.origin)),
                 TextTable.Cell(choose(node.role, role(node.role))), TextTable.Cell(time(node.enrolledAt)),
                 TextTable.Cell(
-                    node.retiredAt == nil
-                        ? node.lastContact.map(time) ?? choose("never", "هرگز") : choose("retired", "کنار رفته")
+                    node.standing == .active
+                        ? node.lastContact.map(time) ?? choose("never", "هرگز") : word(of: node.standing)
                 ),
                 TextTable.Cell(verbatim: node.id),
             ])

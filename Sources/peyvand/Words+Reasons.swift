@@ -52,6 +52,9 @@ extension Words {
     private static let persianReasonsThere: [String: String] = [
         "diverged": "جدول‌هایش با اینجا فرق داشت. آنجا `peyvand verify --repair` را اجرا کنید.",
         "contradiction": "یک تغییر اینجا و آنجا دو محتوا دارد. `peyvand fleet --json` هر دو را نام می‌برد.",
+        "waitsForApproval": "در انتظار تأیید است: اثر انگشت را تلفنی بسنجید و سپس `peyvand node approve`.",
+        "paused": "متوقف است: `peyvand node resume` دوباره راهش می‌دهد.",
+        "revoked": "گواهی‌اش باطل است. `peyvand node retire` کنارش می‌گذارد.",
         "refused": "تماس آخرش پذیرفته نشد؛ جدول «رانده‌شده» دلیل را می‌گوید.",
         "parked": "تغییرهایی را آنجا نمی‌شد اعمال کرد. آنجا `peyvand parked` را ببینید.",
         "neverContacted": "پیوسته و هرگز همگام نشده است.",

@@ -55,6 +55,14 @@ extension Words {
         table.add(choose("enrolled", "پیوسته در"), time(node.enrolledAt))
         table.add(choose("last contact", "آخرین تماس"), node.lastContact.map(time) ?? choose("never", "هرگز"))
         if let retired = node.retiredAt { table.add(choose("retired", "کنار گذاشته در"), time(retired)) }
+        table.add(choose("standing", "وضع"), word(of: node.standing))
+        if let fingerprint = node.fingerprint {
+            let words = fingerprint.split(separator: " ").prefix(8)
+            table.add([
+                .init(choose("fingerprint", "اثر انگشت")), .init(verbatim: words.joined(separator: " ")),
+            ])
+        }
+        if let expires = node.certificateExpires { table.add(choose("certificate ends", "پایان گواهی"), time(expires)) }
         if let lease = node.lease { table.add(choose("lease ends", "پایان مهلت"), time(lease.expires)) }
         table.add(choose("ahead", "نفرستاده"), number(node.ahead.changeSets))
         table.add(choose("behind", "نگرفته"), number(node.behind.changeSets))

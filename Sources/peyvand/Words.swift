@@ -349,6 +349,9 @@ struct Words: Sendable {
         case .inUse(let directory):
             "فرایند دیگری با گرهٔ \(directory) کار می‌کند و پاسخ نمی‌دهد. صبر کنید تا تمام شود و دوباره بکوشید."
         case .firstLoad: firstLoad
+        case .keyFile(let path, let reason): "\(path) به کار نمی‌آید: \(reason)."
+        case .notCertified(let reason):
+            "این گره گواهی ندارد (\(reason)). از دفتر مرکزی دعوت‌نامهٔ تازه بخواهید و در پوشهٔ دیگری دوباره بپیوندید."
         case .notJoined: "این گره هنوز به سازمان نپیوسته است. نخست peyvand init --join را تمام کنید."
         case .unknownTable(let name): "جدول «\(name)» وجود ندارد."
         case .unknownColumn(let column, let table, let known):

@@ -904,10 +904,9 @@ struct BadInputTests {
 
         let other = try await ProcessOffice.open()
         let foreign = whole.replacing(":\(office.port)/", with: ":\(other.port)/")
-        expect(try await join("shiraz", foreign), 2, "Head office does not know this invitation")
+        expect(try await join("shiraz", foreign), 2, "is not the one that has made the invitation")
         // After all that the true one works, in the directory where the others have failed.
         #expect(try await join("shiraz", whole).code == 0)
-        expect(try await join("far", whole.replacing("127.0.0.1:", with: "192.0.2.1:")), 1, "the line is not encrypted")
 
         // Head office an hour later.
         let late = try await office.invitation("yazd", ttl: "1m")
@@ -951,8 +950,7 @@ struct BadInputTests {
             try await peyvand("run", "--data", second, "--listen", address)
         }
         expect(try await listen("127.0.0.1:\(office.port)"), 1, "is taken by another program")
-        expect(try await listen("0.0.0.0:0"), 1, "an address that other machines reach, and the line is not encrypted")
-        expect(try await listen("192.0.2.1:7443"), 1, "the line is not encrypted")
+        expect(try await listen("192.0.2.1:7443"), 1, "is not an address of this machine")
         expect(try await listen("localhost.invalid:7443"), 1, "could not be resolved")
         expect(try await peyvand("run", "--data", office.headOffice), 2, "is running already")
         withExtendedLifetime(home) {}

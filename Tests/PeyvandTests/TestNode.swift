@@ -67,17 +67,7 @@ final class TestNode: Sendable {
             lifetimeSeconds: 3600,
             randomBytes: random
         )
-        try replica.completeJoin(
-            try hub.service.replica.decideJoin(
-                Join(
-                    tokenID: invitation.token,
-                    secret: invitation.secret,
-                    node: UniqueID(bytes: identity.node)!,
-                    nodeKey: Key256(bytes: identity.key)!,
-                    software: "test"
-                )
-            )
-        )
+        try replica.join(hub.service.replica, with: invitation)
         service = NodeService(replica: replica, wallClock: wallClock)
     }
 

@@ -110,7 +110,7 @@ final class MemoryStore: SyncStore {
     }
 
     func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {
-        guard join.secret == Join.sample.secret else {
+        guard join.proof == Join.sample.proof else {
             throw .refused(Refusal(.invitationUnknown, "There is no such invitation. Ask for a new one."))
         }
         return .sample

@@ -75,7 +75,7 @@ extension Welcome {
 extension Join {
     static let sample = Join(
         tokenID: .sample(4),
-        secret: .sample(5),
+        proof: .sample(5),
         node: .sample(6),
         nodeKey: .sample(7),
         software: "peyvand"
@@ -92,6 +92,23 @@ extension Joined {
         hubOrigin: .hub,
         branchRow: RowID(origin: .hub, counter: 4)
     )
+
+    /// From a head office with an authority.
+    static var withCertificates: Joined {
+        var joined = Joined.sample
+        joined.organisationKey = [UInt8](repeating: 8, count: 32)
+        joined.certificates = [[1, 2, 3], [4], [UInt8](repeating: 5, count: 700)]
+        return joined
+    }
+}
+
+extension Join {
+    /// With a request for a certificate.
+    static var withRequest: Join {
+        var join = Join.sample
+        join.request = [UInt8](repeating: 3, count: 300)
+        return join
+    }
 }
 
 extension DatabaseRoot {
@@ -154,7 +171,8 @@ extension OutgoingBatch {
 
 extension SyncMessage {
     static let samples: [SyncMessage] = [
-        .join(.sample), .joined(.sample), .hello(.sample(ownSeq: 300, cursor: .sample(70_000))),
+        .join(.sample), .joined(.sample), .join(.withRequest), .joined(.withCertificates),
+        .hello(.sample(ownSeq: 300, cursor: .sample(70_000))),
         .hello(.withExtras),
         .welcome(.sample()), .welcome(.sample(acceptedSeq: 12, end: .sample(9), root: .sample)),
         .refuse(Refusal(.busy, "Come back later.", retryAfterSeconds: 30)),

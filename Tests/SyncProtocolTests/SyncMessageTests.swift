@@ -22,10 +22,12 @@ struct SyncMessageTests {
         #expect(Refusal.Code(number: 14) == .clockAhead)
         #expect(Refusal.Code(number: 15) == .clockBehind)
         #expect(Refusal.Code(number: 16) == .alreadyHave)
+        #expect(Refusal.Code(number: 17) == .certificateExpired)
+        #expect(Refusal.Code(number: 20) == .paused)
         #expect(Refusal.Code(number: 1000) == .other(1000))
     }
 
-    @Test("A greeting of a newer peer with more fields can be read", arguments: SyncMessage.samples.prefix(8))
+    @Test("A greeting of a newer peer with more fields can be read", arguments: SyncMessage.samples.prefix(10))
     func newerGreeting(message: SyncMessage) throws {
         let codec = SyncMessageCodec()
         var framed = codec.encode(message)
@@ -33,7 +35,7 @@ struct SyncMessageTests {
         #expect(try codec.decode(framed) == message)
     }
 
-    @Test("Bytes after the end of any other message are refused", arguments: SyncMessage.samples.dropFirst(8))
+    @Test("Bytes after the end of any other message are refused", arguments: SyncMessage.samples.dropFirst(10))
     func leftOver(message: SyncMessage) {
         let codec = SyncMessageCodec()
         var framed = codec.encode(message)

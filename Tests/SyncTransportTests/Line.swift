@@ -4,6 +4,8 @@ import NIOCore
 import NIOPosix
 import SyncProtocol
 import Synchronization
+import TestKit
+import Trust
 
 @testable import SyncTransport
 
@@ -13,13 +15,95 @@ extension NodeAddress {
     static func loopback(_ port: Int) -> NodeAddress { NodeAddress(host: "127.0.0.1", port: port) }
 }
 
+/// The nodes that may come in: all, until a test says otherwise.
+final class TestTable: NodeTable {
+    private struct State {
+        var refusal: Refusal?
+        var admission = NodeAdmission.full
+        var asked: [CertifiedPeer] = []
+        var observers: [Int: @Sendable () -> Void] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    /// Who wanted to come in so far.
+    var asked: [CertifiedPeer] { state.withLock { $0.asked } }
+
+    func admit(_ admission: NodeAdmission) { state.withLock { $0.admission = admission } }
+
+    func refuse(_ refusal: Refusal?) {
+        let observers = state.withLock { state in
+            state.refusal = refusal
+            return Array(state.observers.values)
+        }
+        for observer in observers { observer() }
+    }
+
+    func admit(_ peer: CertifiedPeer) throws(SyncStoreFailure) -> NodeAdmission {
+        let refusal = state.withLock { state in
+            state.asked.append(peer)
+            return state.refusal
+        }
+        if let refusal { throw .refused(refusal) }
+        return state.withLock { $0.admission }
+    }
+
+    func observeNodes(_ callback: @escaping @Sendable () -> Void) -> @Sendable () -> Void {
+        let number = state.withLock { state in
+            state.observers[state.observers.count] = callback
+            return state.observers.count - 1
+        }
+        return { self.state.withLock { $0.observers[number] = nil } }
+    }
+}
+
+extension TestAuthority {
+    /// The identity of a node of the samples.
+    static func identity(of node: UniqueID, isHub: Bool = false) throws -> NodeIdentity {
+        try identity(organisation: UniqueID.sample(1).bytes, node: node.bytes, isHub: isHub)
+    }
+}
+
+extension SyncClient {
+    /// With the certificate that the node of the store has.
+    convenience init(store: MemoryStore, limits: SyncLimits = .standard, logger: Logger) {
+        self.init(
+            store: store,
+            security: {
+                ChildSecurity(identity: try TestAuthority.identity(of: store.node), hub: .sample(9), earliest: 0)
+            },
+            limits: limits,
+            logger: logger
+        )
+    }
+}
+
+extension SyncServer {
+    /// With the certificate that the node of the store has.
+    convenience init(
+        store: MemoryStore,
+        nodes: TestTable = TestTable(),
+        limits: SyncLimits = .standard,
+        logger: Logger
+    ) {
+        self.init(
+            store: store,
+            nodes: nodes,
+            identity: { try TestAuthority.identity(of: store.node, isHub: true) },
+            limits: limits,
+            logger: logger
+        )
+    }
+}
+
 /// Runs a hub while `body` runs, and stops it in order afterwards.
 func withHub<Value: Sendable>(
     _ store: MemoryStore,
+    nodes: TestTable = TestTable(),
     limits: SyncLimits = .standard,
     _ body: @Sendable (SyncServer, NodeAddress) async throws -> Value
 ) async throws -> Value {
-    let server = SyncServer(store: store, limits: limits, logger: quiet)
+    let server = SyncServer(store: store, nodes: nodes, limits: limits, logger: quiet)
     let ports = AsyncStream.makeStream(of: Int.self)
     return try await withThrowingTaskGroup(of: Void.self) { group in
         group.addTask {
@@ -37,10 +121,17 @@ func eventually(_ condition: @Sendable () -> Bool) async {
     while !condition(), !Task.isCancelled { await Task.yield() }
 }
 
-/// A raw connection to a node: sends bytes, and collects what comes back until the end of the line.
+/// A secured connection to a node, of the branch of the samples: sends bytes, and collects what comes back until the end
+/// of the line.
 func speak(_ bytes: [UInt8], to address: NodeAddress, thenClose: Bool = false) async throws -> [UInt8] {
+    let end = try ChildEnd(
+        ChildSecurity(identity: try TestAuthority.identity(of: .sample(17)), hub: .sample(9), earliest: 0)
+    )
     let channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-        .connect(host: address.host, port: address.port) { ByteChannel.prepare($0) }
+        .connect(host: address.host, port: address.port) { channel in
+            ByteChannel.prepare(channel) { try end.handler() }
+        }
+    _ = try await ByteChannel.greeting(of: channel, within: .seconds(10))
     return try await ByteChannel.take(over: channel).executeThenClose { inbound, outbound in
         try await outbound.write(ByteBuffer(bytes: bytes))
         if thenClose { outbound.finish() }

@@ -42,13 +42,12 @@ extension Replica {
         guard let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey) else {
             throw StoreFailure.notJoined
         }
-        return Join(
-            tokenID: invitation.token,
-            secret: invitation.secret,
-            node: id,
-            nodeKey: key,
-            software: "test"
-        )
+        // What a line would have brought.
+        let nonce = Key256(bytes: [UInt8](repeating: 9, count: Key256.byteCount))
+        guard let nonce else { throw StoreFailure.notJoined }
+        var join = invitation.join(nonce: nonce, request: [], node: id, nodeKey: key, software: "test")
+        join.nonce = nonce
+        return join
     }
 
     /// At a branch: joins head office with its invitation.

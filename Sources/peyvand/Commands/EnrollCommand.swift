@@ -23,6 +23,9 @@ struct EnrollCommand: AsyncParsableCommand {
     )
     var address: String?
 
+    @Flag(help: "The new node waits until `peyvand node approve`, after comparing fingerprints by telephone.")
+    var approval = false
+
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
@@ -42,7 +45,13 @@ struct EnrollCommand: AsyncParsableCommand {
         }
         let node = try await NodeConnection.open(settings, language: output.language)
         let reply = try await node.perform(
-            Enroll(node: name, address: address, isAddressChosen: chosen != nil, seconds: seconds)
+            Enroll(
+                node: name,
+                address: address,
+                isAddressChosen: chosen != nil,
+                seconds: seconds,
+                needsApproval: approval
+            )
         )
         try node.close()
         try output.result(reply, text: reply.invitation + "\n")

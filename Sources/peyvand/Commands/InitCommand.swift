@@ -84,6 +84,7 @@ struct InitCommand: AsyncParsableCommand {
         )
         let replica = try Replica.create(settings.directory, node: node, clock: settings.clock())
         try replica.completeHeadOffice()
+        try replica.prepareAuthority()
         try replica.close()
         try settings.write([.listen: listen, .advertise: advertise, .console: console])
         let reply = Reply(
@@ -115,19 +116,20 @@ struct InitCommand: AsyncParsableCommand {
         try replica.moveHub(to: invitation.address)
         let logger = Logger(label: "peyvand.init") { _ in SwiftLogNoOpLogHandler() }
         if !replica.node.isJoined {
-            let node = replica.node
-            guard let id = UniqueID(bytes: node.node), let key = Key256(bytes: node.nodeKey) else {
-                throw CommandFailure(.failed, "The identity of this node is damaged. Remove the directory.")
+            guard let rootKey = invitation.rootKey else {
+                throw CommandFailure(
+                    .refused,
+                    "This invitation does not say whom to believe. Ask head office for a new one (`peyvand enroll NAME`)."
+                )
             }
-            let ask = Join(
-                tokenID: invitation.token,
-                secret: invitation.secret,
-                node: id,
-                nodeKey: key,
-                software: Replica.software
-            )
             do {
-                try replica.completeJoin(try await SyncClient.join(ask, at: hub, logger: logger))
+                let joined = try await SyncClient.join(
+                    at: hub,
+                    rootKey: rootKey,
+                    join: { try replica.join(with: invitation, nonce: $0) },
+                    logger: logger
+                )
+                try await replica.completeJoin(joined, with: invitation)
             } catch let failure as SyncFailure {
                 throw Self.failure(of: failure)
             }
@@ -181,8 +183,15 @@ struct InitCommand: AsyncParsableCommand {
 
     /// Where a failed join stands among the exits.
     static func failure(of failure: SyncFailure) -> CommandFailure {
-        if case .refused(let refusal) = failure {
-            return CommandFailure(.refused, refusal.sentence)
+        switch failure {
+        case .refused(let refusal): return CommandFailure(.refused, refusal.sentence)
+        case .refusedPeer:
+            return CommandFailure(
+                .refused,
+                "The head office at this address is not the one that has made the invitation. Check the address; do not "
+                    + "join if somebody else has sent you the line."
+            )
+        default: break
         }
         return CommandFailure(.failed, failure.description)
     }

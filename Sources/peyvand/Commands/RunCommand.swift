@@ -73,6 +73,8 @@ struct RunCommand: AsyncParsableCommand {
         }
         let node = replica.node
         guard node.isJoined else { throw StoreFailure.notJoined }
+        // A head office of an older version has no certificate yet.
+        try replica.prepareAuthority()
         // What made a row fail may be gone, and this program may be a newer one.
         _ = try replica.retryParked()
 
@@ -81,7 +83,9 @@ struct RunCommand: AsyncParsableCommand {
             guard let address = NodeAddress(hub.address) else {
                 throw CommandFailure(.failed, "The hub's address \"\(hub.address)\" is not one. Join again.")
             }
-            link = HubLink(client: SyncClient(store: replica, logger: logger)) {
+            link = HubLink(
+                client: SyncClient(store: replica, security: { try replica.childSecurity() }, logger: logger)
+            ) {
                 // It may have moved since.
                 replica.node.hub.flatMap { NodeAddress($0.address) } ?? address
             }
@@ -117,7 +121,17 @@ struct RunCommand: AsyncParsableCommand {
         )
         if let line {
             services.append(
-                HubService(server: SyncServer(store: replica, logger: logger), address: line) { port in
+                HubService(
+                    server: SyncServer(
+                        store: replica,
+                        nodes: replica,
+                        identity: { try replica.lineIdentity() },
+                        logger: logger
+                    ),
+                    replica: replica,
+                    address: line,
+                    logger: logger
+                ) { port in
                     service.listening.withLock { $0 = "\(NodeAddress(host: line.host, port: port))" }
                     readiness.has(.line)
                 }

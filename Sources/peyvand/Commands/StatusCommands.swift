@@ -53,7 +53,9 @@ struct NodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "node",
         abstract: "The nodes that take part.",
-        subcommands: [List.self, Show.self, Retire.self],
+        subcommands: [
+            List.self, Show.self, Approve.self, Pause.self, Resume.self, Revoke.self, Retire.self,
+        ],
         defaultSubcommand: List.self
     )
 

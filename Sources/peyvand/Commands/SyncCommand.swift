@@ -138,7 +138,7 @@ struct SyncCommand: AsyncParsableCommand {
         _ output: Output
     ) async throws -> PrintedSync {
         let logger = Logger(label: "peyvand.sync") { _ in SwiftLogNoOpLogHandler() }
-        let client = SyncClient(store: replica, logger: logger)
+        let client = SyncClient(store: replica, security: { try replica.childSecurity() }, logger: logger)
         let progress = Task { await Self.showProgress(of: replica, output) }
         let session = Task { await client.sync(with: hub, timeout: timeout) }
         // ^C: what is being applied is finished, and the hub hears a farewell.

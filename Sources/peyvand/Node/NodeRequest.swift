@@ -84,6 +84,7 @@ enum NodeRequests {
         FormerNumber.self,
         ShowNode.self,
         RetireNode.self,
+        DecideNode.self,
         WriteSnapshotFile.self,
         ReadSnapshotFile.self,
     ]

@@ -19,15 +19,20 @@ struct Enroll: NodeRequest {
     /// Whether somebody chose the address; else a running head office gives the one it listens on.
     let isAddressChosen: Bool
     let seconds: Int
+    /// Whether fingerprints are to be compared before the new node may come in.
+    var needsApproval: Bool?
 
     func perform(in service: NodeService, progress: (ProgressReport) throws -> Void) throws -> Reply {
         let running = service.listening.withLock { $0 }
         let address = isAddressChosen ? self.address : running ?? self.address
         do {
+            // Made by an older version, it has none yet.
+            try service.replica.prepareAuthority()
             let invitation = try service.replica.invite(
                 node,
                 address: address,
                 lifetimeSeconds: seconds,
+                needsApproval: needsApproval ?? false,
                 randomBytes: randomBytes
             )
             return Reply(

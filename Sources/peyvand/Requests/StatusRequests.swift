@@ -1,6 +1,7 @@
 import CRM
 import Causality
 import ReplicaStore
+import Trust
 
 /// How well a node is, for people and for monitoring: the exit code of `status`, `fleet`, `doctor` and `verify`.
 enum HealthState: String, Codable, Sendable, Comparable {
@@ -39,6 +40,10 @@ struct PrintedStatus: Codable, Sendable {
         let name: String
         let role: String
         let origin: UInt32
+        /// The SHA-256 of its public key, as people compare it; nil before it has a certificate.
+        @OrNull var fingerprint: String?
+        /// When its certificate ends.
+        @OrNull var certificateExpires: String?
     }
 
     struct Hub: Codable, Sendable {
@@ -125,6 +130,8 @@ struct ShowStatus: NodeRequest {
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedStatus {
         let status = try node.replica.status()
         let retention = try node.replica.retentionStatus()
+        // A file of keys that cannot be read is told of where lines are made.
+        let certificate = (try? node.replica.lineIdentity())??.certificate
         // A lease is told in head office's time. This clock may have been set right since it was measured, so the
         // earlier of the two counts: a wrong clock ends no lease.
         func atHeadOffice(_ milliseconds: UInt64) -> UInt64 {
@@ -144,7 +151,9 @@ struct ShowStatus: NodeRequest {
                 id: hexadecimal(status.node.node),
                 name: status.node.name,
                 role: status.node.role.rawValue,
-                origin: status.node.origin.rawValue
+                origin: status.node.origin.rawValue,
+                fingerprint: certificate.map { fingerprint($0.keyDigest) },
+                certificateExpires: certificate.flatMap { rfc3339($0.notAfter) }
             ),
             software: Replica.software,
             state: reasons.map(\.state).max() ?? .green,
@@ -205,6 +214,11 @@ struct PrintedFleetNode: Codable, Sendable {
     @OrNull var lease: PrintedStatus.Lease?
     /// Nil while it takes part.
     @OrNull var retiredAt: String?
+    /// What head office has decided about it.
+    let standing: NodeStanding
+    /// The SHA-256 of its public key, as people compare it.
+    @OrNull var fingerprint: String?
+    @OrNull var certificateExpires: String?
     let bytesToday: PrintedStatus.Traffic
     let enrolledAt: String
 }
@@ -244,6 +258,9 @@ struct ShowFleet: NodeRequest {
                 software: known.software,
                 lease: PrintedStatus.Lease(of: known, now: node.wallClock()),
                 retiredAt: known.retiredAt.flatMap(rfc3339),
+                standing: known.standing,
+                fingerprint: known.key.map { fingerprint($0.digest) },
+                certificateExpires: known.key?.validUntil.flatMap(rfc3339),
                 bytesToday: PrintedStatus.Traffic(sent: known.bytesToday.sent, received: known.bytesToday.received),
                 enrolledAt: rfc3339(known.enrolledAt) ?? ""
             )
@@ -431,7 +448,17 @@ extension HealthReason {
             )
         }
         for contradiction in node.contradictions { add(.red, "contradiction", contradiction.sentence) }
-        if let sentence = node.lastRefusal {
+        switch node.standing {
+        case .waiting:
+            let sentence = "It waits: compare fingerprints by telephone, then `peyvand node approve \(node.name)`."
+            add(.yellow, "waitsForApproval", sentence)
+        case .paused: add(.yellow, "paused", "It is paused: `peyvand node resume \(node.name)` lets it in again.")
+        case .revoked:
+            add(.yellow, "revoked", "Its certificate is revoked. `peyvand node retire \(node.name)` ends it.")
+        case .active, .retired: break
+        }
+        // Who is kept out by a decision is refused because of it.
+        if let sentence = node.lastRefusal, node.standing == .active {
             add(.red, "refused", "Its last call was refused: \(sentence)")
         }
         if node.parked > 0 {

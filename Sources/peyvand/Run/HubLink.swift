@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import ReplicaStore
 import ServiceLifecycle
+import SyncProtocol
 import SyncTransport
 import Synchronization
 
@@ -67,6 +68,18 @@ extension Replica {
             )
         }
         try moveHub(to: written)
+    }
+}
+
+extension Replica {
+    /// With what this branch calls head office.
+    func childSecurity() throws -> ChildSecurity {
+        guard let identity = try lineIdentity() else { throw StoreFailure.notCertified(reason: "none was given to it") }
+        return ChildSecurity(
+            identity: identity,
+            hub: node.hub?.node.flatMap(UniqueID.init(bytes:)),
+            earliest: earliestPresent()
+        )
     }
 }
 

@@ -9,11 +9,36 @@ import Synchronization
 /// Listens for branches.
 struct HubService: Service {
     let server: SyncServer
+    let replica: Replica
     let address: NodeAddress
+    let logger: Logger
     let onListening: @Sendable (Int) -> Void
 
+    /// How often it is looked whether the certificate grows old.
+    private static let renewalInterval = Duration.seconds(3600)
+
     func run() async throws {
-        try await cancelWhenGracefulShutdown { try await server.run(at: address, onListening: onListening) }
+        try await cancelWhenGracefulShutdown {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await renew() }
+                defer { group.cancelAll() }
+                try await server.run(at: address, onListening: onListening)
+            }
+        }
+    }
+
+    private func renew() async {
+        while (try? await Task.sleep(for: Self.renewalInterval)) != nil {
+            do {
+                if try replica.prepareAuthority() { server.resetSecurity() }
+                await server.recheckSessions()
+            } catch {
+                logger.error(
+                    "The certificate of head office cannot be renewed",
+                    metadata: ["reason": "\(CommandFailure(error).sentence)"]
+                )
+            }
+        }
     }
 }
 

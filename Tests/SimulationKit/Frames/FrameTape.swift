@@ -208,7 +208,7 @@ package final class FrameTape {
         guard let id = UniqueID(bytes: [UInt8](repeating: 4, count: 16)),
             let key = Key256(bytes: [UInt8](repeating: 5, count: 32)), let origin = Origin(rawValue: 2)
         else { return }
-        let join = Join(tokenID: id, secret: key, node: id, nodeKey: key, software: Replica.software)
+        let join = Join(tokenID: id, proof: key, node: id, nodeKey: key, software: Replica.software)
         let joined = Joined(
             organisation: id,
             origin: origin,

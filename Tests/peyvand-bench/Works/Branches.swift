@@ -19,9 +19,10 @@ final class StandIn {
         guard let node = UniqueID(bytes: Node.randomBytes(UniqueID.byteCount)),
             let key = Key256(bytes: Node.randomBytes(Key256.byteCount))
         else { throw NotTheSame(description: "There are no random bytes.") }
-        let joined = try hub.replica.decideJoin(
-            Join(tokenID: invitation.token, secret: invitation.secret, node: node, nodeKey: key, software: "bench")
-        )
+        // Nothing proves itself on a line here.
+        var join = invitation.join(nonce: key, request: [], node: node, nodeKey: key, software: "bench")
+        join.nonce = key
+        let joined = try hub.replica.decideJoin(join)
         peer = SyncPeer(node: node, origin: joined.origin)
     }
 

@@ -3,64 +3,7 @@ import Crypto
 import Foundation
 import GRDB
 import SyncProtocol
-
-/// What head office hands to a new branch, once: where to call, and the secret that opens the door.
-///
-/// Printed as one line, `peyvand:NAME@HOST:PORT/SECRET`, where the last part is the token and the secret in
-/// base64url (RFC 4648, section 5).
-package struct Invitation: Hashable, Sendable {
-    package let name: String
-    /// `host:port` of head office.
-    package let address: String
-    package let token: UniqueID
-    package let secret: Key256
-
-    /// The one line.
-    package var line: String {
-        let secret = Data(token.bytes + self.secret.bytes).base64EncodedString()
-            .replacingOccurrences(of: "+", with: "-")
-            .replacingOccurrences(of: "/", with: "_")
-        return "peyvand:\(name)@\(address)/\(secret)"
-    }
-
-    init(name: String, address: String, token: UniqueID, secret: Key256) {
-        self.name = name
-        self.address = address
-        self.token = token
-        self.secret = secret
-    }
-
-    /// Reads the one line; nil when it is not whole.
-    package init?(line: String) {
-        let line = line.trimmingCharacters(in: .whitespacesAndNewlines)
-        guard line.hasPrefix("peyvand:"), let at = line.firstIndex(of: "@"), let slash = line.lastIndex(of: "/"),
-            at < slash
-        else { return nil }
-        let encoded = line[line.index(after: slash)...]
-            .replacingOccurrences(of: "-", with: "+")
-            .replacingOccurrences(of: "_", with: "/")
-        guard let bytes = Data(base64Encoded: encoded).map({ [UInt8]($0) }),
-            bytes.count == UniqueID.byteCount + Key256.byteCount,
-            let token = UniqueID(bytes: Array(bytes.prefix(UniqueID.byteCount))),
-            let secret = Key256(bytes: Array(bytes.dropFirst(UniqueID.byteCount)))
-        else { return nil }
-        self.init(
-            name: String(line[line.index(line.startIndex, offsetBy: 8)..<at]),
-            address: String(line[line.index(after: at)..<slash]),
-            token: token,
-            secret: secret
-        )
-        guard Invitation.isName(name), !address.isEmpty else { return nil }
-    }
-
-    /// Whether a text can name a node: letters of any script, digits, hyphen, dot, underscore; at most 64.
-    package static func isName(_ name: String) -> Bool {
-        (1...64).contains(name.count)
-            && name.unicodeScalars.allSatisfy {
-                CharacterSet.alphanumerics.contains($0) || "-._".unicodeScalars.contains($0)
-            }
-    }
-}
+import Trust
 
 /// Why nobody could be invited.
 package enum EnrolmentFailure: Error, Hashable, Sendable, CustomStringConvertible {
@@ -90,11 +33,13 @@ extension Replica {
     ///
     /// - Parameters:
     ///   - address: Where the new node will find head office, `host:port`.
+    ///   - needsApproval: Whether somebody has to compare fingerprints before the new node may come in.
     ///   - randomBytes: Returns that many unpredictable bytes.
     package func invite(
         _ name: String,
         address: String,
         lifetimeSeconds: Int,
+        needsApproval: Bool = false,
         randomBytes: (Int) -> [UInt8]
     ) throws -> Invitation {
         guard Invitation.isName(name) else { throw EnrolmentFailure.badName(name) }
@@ -105,6 +50,7 @@ extension Replica {
             let secret = Key256(bytes: randomBytes(Key256.byteCount))
         else { preconditionFailure("The random source gave another number of bytes") }
         let now = Int64(clamping: wallClock())
+        let rootKey = try authority().map { try $0.rootKeyDigest }.flatMap(Key256.init(bytes:))
         try withWriter { writer in
             try writer.transaction {
                 guard writer.node.role == .headOffice else { throw EnrolmentFailure.notHeadOffice }
@@ -123,30 +69,83 @@ extension Replica {
                 try writer.db.cachedStatement(sql: "DELETE FROM invitation WHERE name = ? AND usedBy IS NULL").execute(
                     arguments: [name]
                 )
-                try writer.db.cachedStatement(sql: "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, 0, NULL)").execute(
+                try writer.db.cachedStatement(sql: "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, 0, NULL, ?)").execute(
                     arguments: [
                         Data(token.bytes), Data(Self.hash(secret.bytes)), name, now,
-                        now + Int64(lifetimeSeconds) * 1000,
+                        now + Int64(lifetimeSeconds) * 1000, needsApproval,
                     ]
                 )
             }
         }
-        return Invitation(name: name, address: address, token: token, secret: secret)
+        return Invitation(name: name, address: address, token: token, rootKey: rootKey, secret: secret)
     }
 
-    /// Lets a new node in: binds the invitation to it, gives it an origin number, and writes its row in the
-    /// table of branches, all in one transaction. The same node again gets the same answer.
+    /// Lets a new node in: binds the invitation to it and its key, gives it an origin number, and writes its row in the
+    /// table of branches, all in one transaction; then signs its key. The same node with the same key again gets the
+    /// same answer.
     package func decideJoin(_ join: Join) throws(SyncStoreFailure) -> Joined {
         try countingRefusals(of: join.node) {
+            let authority = try self.authority()
+            let request = try authority.map { _ in try Self.request(of: join) }
             let outcome: Result<Joined, Refusal> = try self.withWriter { writer in
-                try writer.transaction { try Self.decide(join, writer, LocalTransaction(writer)) }
+                try writer.transaction {
+                    try Self.decide(join, request?.keyDigest, writer, LocalTransaction(writer))
+                }
             }
-            return try outcome.get()
+            var joined = try outcome.get()
+            if let authority, let request {
+                joined.certificates = try self.certificates(of: join.node, request, authority)
+            }
+            return joined
+        }
+    }
+
+    private static func request(of join: Join) throws -> SigningRequest {
+        do throws(TrustFailure) {
+            return try SigningRequest(join.request)
+        } catch {
+            throw Refusal(
+                .invitationUnknown,
+                "This head office needs a request for a certificate. \(error) Use the same version of Peyvand on both."
+            )
+        }
+    }
+
+    /// The certificate of a node for its key, its issuer's and the root's: as they were signed before, or signed now.
+    func certificates(of node: UniqueID, _ request: SigningRequest, _ authority: Authority) throws -> [[UInt8]] {
+        try withWriter { writer in
+            try writer.transaction {
+                let now = writer.wallClock()
+                let signed = try String.fetchOne(
+                    writer.db.cachedStatement(
+                        sql: "SELECT chain FROM registeredKey WHERE keyDigest = ? AND node = ? AND validUntil > ?"
+                    ),
+                    arguments: [Data(request.keyDigest), Data(node.bytes), Int64(clamping: now)]
+                )
+                let root = try authority.chain.root
+                if let signed { return try PEMText.parts(of: signed).certificates + [root] }
+                let own = try authority.certify(
+                    request,
+                    organisation: writer.node.organisation ?? [],
+                    node: node.bytes,
+                    isHub: false,
+                    from: Authority.beginning(now: now)
+                )
+                let chain = [own, try authority.chain.issuer]
+                try writer.db.cachedStatement(
+                    sql: "UPDATE registeredKey SET chain = ?, validUntil = ? WHERE keyDigest = ? AND node = ?"
+                ).execute(arguments: [
+                    PEMText.text(chain), Int64(clamping: try NodeCertificate(own).notAfter),
+                    Data(request.keyDigest), Data(node.bytes),
+                ])
+                return chain + [root]
+            }
         }
     }
 
     private static func decide(
         _ join: Join,
+        _ keyDigest: [UInt8]?,
         _ writer: ReplicaWriter,
         _ transaction: LocalTransaction
     ) throws -> Result<Joined, Refusal> {
@@ -169,7 +168,7 @@ extension Replica {
                 )
             )
         }
-        guard [UInt8](invitation["secretHash"] as Data) == hash(join.secret.bytes) else {
+        guard Invitation.isProved(by: join, secretHash: [UInt8](invitation["secretHash"] as Data)) else {
             try db.cachedStatement(sql: "UPDATE invitation SET wrongTries = wrongTries + 1 WHERE token = ?").execute(
                 arguments: [Data(join.tokenID.bytes)]
             )
@@ -198,7 +197,15 @@ extension Replica {
                 db.cachedStatement(sql: "SELECT origin, branchRow, keyHash FROM registeredNode WHERE node = ?"),
                 arguments: [user]
             )
-            guard [UInt8](user) == join.node.bytes, let known,
+            let isSameKey = try keyDigest.map { digest in
+                try Bool.fetchOne(
+                    db.cachedStatement(
+                        sql: "SELECT EXISTS (SELECT 1 FROM registeredKey WHERE keyDigest = ? AND node = ?)"
+                    ),
+                    arguments: [Data(digest), user]
+                ) ?? false
+            }
+            guard [UInt8](user) == join.node.bytes, isSameKey != false, let known,
                 [UInt8](known["keyHash"] as Data) == hash(join.nodeKey.bytes),
                 let origin = Origin(rawValue: known["origin"]), let row = RowID(rawValue: known["branchRow"])
             else {
@@ -219,6 +226,23 @@ extension Replica {
                 )
             )
         }
+        let isTaken = try Bool.fetchOne(
+            db.cachedStatement(
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM registeredNode WHERE node = ?1)
+                        OR EXISTS (SELECT 1 FROM registeredKey WHERE keyDigest = ?2)
+                    """
+            ),
+            arguments: [Data(join.node.bytes), keyDigest.map { Data($0) }]
+        )
+        guard isTaken != true, join.node != hubNode else {
+            return .failure(
+                Refusal(
+                    .invitationUsed,
+                    "A node with this identity takes part already. Join in another directory, with a new invitation."
+                )
+            )
+        }
         let origin: Origin
         do {
             origin = try writer.nextOrigin()
@@ -233,13 +257,15 @@ extension Replica {
         _ = try transaction.finish()
         try db.cachedStatement(
             sql: """
-                INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software)
-                VALUES (?, ?, ?, ?, ?, ?, ?)
+                INSERT INTO registeredNode(node, name, origin, keyHash, branchRow, enrolledAt, software, approvalDue)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                 """
         ).execute(arguments: [
             Data(join.node.bytes), name, number, Data(hash(join.nodeKey.bytes)), row.rawValue,
             Int64(clamping: writer.wallClock()), String(join.software.prefix(100)),
+            invitation["needsApproval"] as Bool,
         ])
+        if let keyDigest { try writer.register(key: keyDigest, of: join.node) }
         try writer.hear(join.node, on: UInt64(clamping: writer.wallClock()) / ReplicaWriter.dayMilliseconds)
         try db.cachedStatement(sql: "INSERT INTO registeredLife(origin, node, givenAt, beganAt) VALUES (?, ?, ?, ?)")
             .execute(arguments: [
