@@ -68,7 +68,7 @@ struct RowTrouble: Error {
 /// How many changes wait, by row: looked at for every row that arrives, so it is kept in memory.
 struct ParkedRows {
     /// A hundred thousand rows that cannot be applied are not a row's trouble any more.
-    static let countMax = 100_000
+    static let countMax = SyncLimits.parkedMax
 
     private var changes: [RowKey: Int] = [:]
     private(set) var count = 0

@@ -8,7 +8,7 @@ import SyncProtocol
 
 extension Replica {
     /// Origins that one vector may name.
-    static let vectorEntriesMax = 65_536
+    static let vectorEntriesMax = SyncLimits.vectorEntriesMax
     /// Prefixes that one question may name.
     static let prefixesAskedMax = 64
 

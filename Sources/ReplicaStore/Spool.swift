@@ -12,7 +12,7 @@ struct Spool: Sendable {
     let directory: String
 
     /// What all files together may take.
-    static let bytesMax = 256 << 20
+    static let bytesMax = SyncLimits.spoolBytesMax
     /// Files that nobody has added to for so long are given up when room is needed, or when they are met.
     static let busySeconds: TimeInterval = 3600
     static let staleSeconds: TimeInterval = 7 * 24 * 3600

@@ -92,9 +92,9 @@ package struct ChangeSet: Hashable, Sendable {
     }
 
     /// The largest content, in bytes, that one transaction may make.
-    package static let contentBytesMax = 64 << 20
+    package static let contentBytesMax = SyncLimits.changeSetBytesMax
     /// The largest text of one field, in bytes.
-    package static let textBytesMax = 64 << 10
+    package static let textBytesMax = SyncLimits.textBytesMax
     /// The largest blob of one field, in bytes.
-    package static let blobBytesMax = 512 << 10
+    package static let blobBytesMax = SyncLimits.blobBytesMax
 }

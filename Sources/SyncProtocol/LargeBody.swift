@@ -51,6 +51,8 @@ struct Upload: Hashable, Sendable {
     /// How many bytes the peer holds; nil until it has said so.
     private(set) var held: Int?
     private(set) var isReading = false
+    /// How often the peer has said that it holds more.
+    private var acknowledgements = 0
 
     /// Nil for a batch that carries its bodies.
     init?(_ batch: ChangeBatch) {
@@ -61,11 +63,11 @@ struct Upload: Hashable, Sendable {
 
     /// The next part to read, if the peer has room for it.
     mutating func nextPart(_ limits: SyncLimits) -> PartRequest? {
-        guard let held, !isReading, sent < body.byteCount,
-            sent - held <= limits.partBytesMax * (limits.partsInFlightMax - 1)
+        let bytesMax = min(limits.firstBatchBytes << min(acknowledgements, 16), limits.partBytesMax)
+        guard let held, !isReading, sent < body.byteCount, sent - held <= bytesMax * (limits.partsInFlightMax - 1)
         else { return nil }
         isReading = true
-        return PartRequest(body: body, offset: sent, bytesMax: limits.partBytesMax)
+        return PartRequest(body: body, offset: sent, bytesMax: bytesMax)
     }
 
     /// Notes what was read, and returns where it begins; nil when it is not what was asked for.
@@ -80,6 +82,7 @@ struct Upload: Hashable, Sendable {
     mutating func peerHolds(_ bytes: Int) -> Bool {
         if let held {
             guard bytes > held, bytes <= sent else { return false }
+            acknowledgements += 1
         } else {
             guard (0...body.byteCount).contains(bytes) else { return false }
             sent = bytes

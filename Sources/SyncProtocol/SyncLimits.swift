@@ -24,6 +24,9 @@ package struct SyncLimits: Hashable, Sendable {
     package var partBytesMax = (1 << 20) - 1024
     /// Parts that are sent and not held yet.
     package var partsInFlightMax = 4
+    /// What the first batch, and the first part, of a session hold at most. Each that is acknowledged doubles it, up to the
+    /// largest: what a cut costs stays small on a line that is often cut, and a good line soon carries large ones.
+    package var firstBatchBytes = 128 << 10
     /// Change sets and stubs in one batch.
     package var batchEntriesMax = 8192
     /// Batches that are sent and not acknowledged yet, each way.
@@ -59,12 +62,38 @@ package struct SyncLimits: Hashable, Sendable {
 
     // A hub as a whole.
 
-    /// Connections that have not been let in yet.
+    /// Connections that have not shown who they are. One more takes the place of the one that has waited longest.
     package var unauthenticatedConnectionsMax = 256
-    /// Connections beyond these that are told to come back later; others are closed without a word.
-    package var turnedAwayConnectionsMax = 32
+    /// New connections from one address: so many at once, and so many a second after that. This machine's own addresses are
+    /// exempt, because a relay brings all branches from there.
+    package var connectionsAtOnceMax = 100
+    package var connectionsPerSecondMax = 10
+    /// Addresses that are counted one by one.
+    package var addressesMax = 4096
+    /// Nodes that have a session, or are about to.
+    package var sessionsMax = 1024
+    /// When a node comes back that found no place.
+    package var busyRetrySeconds: UInt32 = 15
     /// Messages that wait for a peer that does not read.
     package var outboundMessagesMax = 4096
+
+    // What content may hold, on any line and in any file. These belong to the format: all nodes have the same.
+
+    /// A change set, uncompressed.
+    package static let changeSetBytesMax = 64 << 20
+    /// A text, and a value of bytes, in one field.
+    package static let textBytesMax = 64 << 10
+    package static let blobBytesMax = 512 << 10
+    /// Columns of a table.
+    package static let columnsMax = 64
+    /// What a decompressor may look back, as a power of two.
+    package static let compressionWindowLogMax: Int32 = 22
+    /// Entries of a version vector: all lives of all nodes that an organisation ever had.
+    package static let vectorEntriesMax = 65_536
+    /// Change sets that wait at a node for what they depend on.
+    package static let parkedMax = 100_000
+    /// Bytes of large change sets that have come in part.
+    package static let spoolBytesMax = 256 << 20
 
     package init() {}
 }

@@ -713,12 +713,12 @@ extension SyncSession {
     private func readRequest(_ stream: Stream) -> ReadRequest {
         switch stream.outgoing.sent {
         case .seq(let seq):
-            .own(afterSeq: seq, bytesMax: limits.batchBytesMax, entriesMax: limits.batchEntriesMax)
+            .own(afterSeq: seq, bytesMax: stream.outgoing.batchBytes, entriesMax: limits.batchEntriesMax)
         case .position(let prefix):
             .log(
                 afterPosition: prefix.position,
                 for: stream.child,
-                bytesMax: limits.batchBytesMax,
+                bytesMax: stream.outgoing.batchBytes,
                 entriesMax: limits.batchEntriesMax
             )
         }

@@ -33,6 +33,8 @@ struct OutgoingWindow: Hashable, Sendable {
     private(set) var sent: StreamMark
     /// Up to where everything is durable at the peer.
     private(set) var acknowledged: StreamMark
+    /// How much the next batch holds at most.
+    private(set) var batchBytes: Int
     private var isReading = false
     /// Whether the log may hold something that was not read yet.
     private var hasMore: Bool
@@ -40,6 +42,7 @@ struct OutgoingWindow: Hashable, Sendable {
     init(after start: StreamMark, hasMore: Bool, limits: SyncLimits) {
         self.limits = limits
         self.hasMore = hasMore
+        batchBytes = min(limits.firstBatchBytes, limits.batchBytesMax)
         sent = start
         acknowledged = start
     }
@@ -88,6 +91,7 @@ struct OutgoingWindow: Hashable, Sendable {
         guard let index = inFlight.firstIndex(where: { $0.end == mark }) else { return nil }
         let done = inFlight[...index]
         acknowledged = mark
+        batchBytes = min(batchBytes * 2, limits.batchBytesMax)
         defer { inFlight.removeSubrange(...index) }
         return (done.reduce(0) { $0 + $1.changeSets }, done.reduce(0) { $0 + $1.rows })
     }

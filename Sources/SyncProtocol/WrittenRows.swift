@@ -44,7 +44,7 @@ package final class WrittenRows {
     /// About how many bytes the content will have; at least as many as its texts and blobs.
     @exclusivity(unchecked) package private(set) var byteCount = 0
 
-    private static let columnsMax = 64
+    private static let columnsMax = SyncLimits.columnsMax
 
     package init(number: Int, columnCount: Int) {
         self.number = number

@@ -24,7 +24,7 @@ extension ZstdFailure: CustomStringConvertible {
 }
 
 /// The largest window that a compressed block may ask a receiver to keep: 4 MiB.
-private let windowLogMax: Int32 = 22
+private let windowLogMax = SyncLimits.compressionWindowLogMax
 
 /// Compresses blocks with zstd. Owned by one caller at a time; it keeps its working memory.
 package final class ZstdCompressor {

@@ -59,6 +59,7 @@ final class SessionDriver: Sendable {
     private let store: any SyncStore
     private let limits: SyncLimits
     private let logger: Logger
+    private let rate: LineRate
     private let channel: ByteChannel
     let end: LineEnd
     /// Called when the store has let a node in. True when an older session had to end first, so that the
@@ -78,6 +79,7 @@ final class SessionDriver: Sendable {
         end: LineEnd,
         store: any SyncStore,
         limits: SyncLimits,
+        rate: LineRate = LineRate(),
         logger: Logger,
         claim: @escaping @Sendable (SessionDriver, UniqueID) async -> Bool = { _, _ in false },
         onWelcome: @escaping @Sendable () -> Void = {}
@@ -87,6 +89,7 @@ final class SessionDriver: Sendable {
         self.end = end
         self.store = store
         self.limits = limits
+        self.rate = rate
         self.logger = logger
         self.claim = claim
         self.onWelcome = onWelcome
@@ -210,6 +213,8 @@ extension SessionDriver {
                 } catch {
                     handle(.malformed(error))
                 }
+                // What is not read yet keeps the peer from sending more.
+                await rate.pass(buffer.readableBytes, .incoming) { self.state.withLock { $0.session.isClosed } }
             }
         } catch {
             logger.debug("The connection broke", metadata: ["error": "\(error)"])
@@ -229,9 +234,13 @@ extension SessionDriver {
                     var buffer = allocator.buffer(capacity: frame.header.count + frame.payload.count)
                     buffer.writeBytes(frame.header)
                     buffer.writeBytes(frame.payload)
-                    let count = buffer.readableBytes
-                    try await writer.write(buffer)
-                    handle(.bytesSent(count))
+                    while let piece = buffer.readSlice(length: min(rate.pieceBytes ?? .max, buffer.readableBytes)),
+                        piece.readableBytes > 0
+                    {
+                        try await writer.write(piece)
+                        handle(.bytesSent(piece.readableBytes))
+                        await rate.pass(piece.readableBytes, .outgoing) { self.state.withLock { $0.session.isClosed } }
+                    }
                 }
                 state.withLock { $0.outboundCount -= 1 }
             }

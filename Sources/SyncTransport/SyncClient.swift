@@ -20,19 +20,28 @@ package final class SyncClient: Sendable {
     private let store: any SyncStore
     private let security: @Sendable () throws -> ChildSecurity
     private let limits: SyncLimits
+    private let rate: LineRate
+    private let isUrgent: @Sendable () -> Bool
     private let logger: Logger
     private let current = Mutex(Status())
 
-    /// - Parameter security: Asked before every call.
+    /// - Parameters:
+    ///   - security: Asked before every call.
+    ///   - rate: How much of the line may be used, and when.
+    ///   - isUrgent: Whether something waits that is to be sent at once, even where the line is to be left alone. Blocks.
     package init(
         store: any SyncStore,
         security: @escaping @Sendable () throws -> ChildSecurity,
         limits: SyncLimits = .standard,
+        rate: LineRate = LineRate(),
+        isUrgent: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
         self.store = store
         self.security = security
         self.limits = limits
+        self.rate = rate
+        self.isUrgent = isUrgent
         self.logger = logger
     }
 
@@ -63,10 +72,20 @@ package final class SyncClient: Sendable {
         pause: @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
     ) async {
         var attempt = 0
+        var wasClosed = false
         while !Task.isCancelled {
+            let isClosed = rate.isClosed
+            if isClosed != wasClosed {
+                logger.info(isClosed ? "The line is left alone for a while, as planned" : "The line may be used again")
+                wasClosed = isClosed
+            }
+            if isClosed, await !somethingIsUrgent() {
+                do { try await pause(Self.lookInterval) } catch { return }
+                continue
+            }
             let report = await converse(
                 with: hub(),
-                role: .child(isOneShot: false),
+                role: .child(isOneShot: isClosed),
                 sessionsMax: Self.reconnectsMax
             )
             if Task.isCancelled { return }
@@ -79,6 +98,27 @@ package final class SyncClient: Sendable {
             attempt += 1
             logger.info("The hub is called again", metadata: ["in": "\(delay)", "attempt": "\(attempt)"])
             do { try await pause(delay) } catch { return }
+        }
+    }
+
+    /// How often it is looked whether the line may be used, or must no longer be.
+    private static let lookInterval = Duration.seconds(2)
+
+    private func somethingIsUrgent() async -> Bool {
+        let isUrgent = isUrgent
+        let answer = await StoreThreads.reads.run { () throws(SyncStoreFailure) in isUrgent() }
+        if case .success(true) = answer { return true }
+        return false
+    }
+
+    /// Ends a session that stays open when the line is to be left alone.
+    private func watchRate(_ driver: SessionDriver) async {
+        while !Task.isCancelled {
+            if rate.isClosed {
+                driver.handle(.finishRequested)
+                return
+            }
+            do { try await Task.sleep(for: Self.lookInterval) } catch { return }
         }
     }
 
@@ -170,9 +210,12 @@ package final class SyncClient: Sendable {
             end: end,
             store: store,
             limits: limits,
+            rate: rate,
             logger: logger,
             onWelcome: { self.current.withLock { $0 = Status(isConnected: true, lastFailure: nil) } }
         )
+        let watch = role == .child(isOneShot: false) ? Task { await self.watchRate(driver) } : nil
+        defer { watch?.cancel() }
         let report = await driver.run()
         current.withLock { $0 = Status(isConnected: false, lastFailure: report.failure) }
         logger.info("The session with the hub ended", metadata: report.metadata)

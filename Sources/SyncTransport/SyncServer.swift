@@ -9,8 +9,11 @@ import Trust
 /// The hub's side: listens, and holds one session with each child.
 package final class SyncServer: Sendable {
     private struct Registry {
-        /// Connections that were not let in yet.
-        var strangers = 0
+        /// Connections that have not shown who they are.
+        var gate: ConnectionGate
+        var strangers: [Int: any Channel] = [:]
+        /// Those that have, and have no session yet.
+        var pending: [UniqueID: (number: Int, channel: any Channel)] = [:]
         /// One for each node that was let in, with the number of its connection.
         var sessions: [UniqueID: (number: Int, driver: SessionDriver)] = [:]
         /// Connections so far.
@@ -18,8 +21,6 @@ package final class SyncServer: Sendable {
         var drivers: [ObjectIdentifier: SessionDriver] = [:]
         /// Connections whose handshake is not over.
         var greeting: [ObjectIdentifier: any Channel] = [:]
-        /// Those among them that are told to come back later.
-        var turnedAway = 0
         var isStopping = false
     }
 
@@ -28,7 +29,7 @@ package final class SyncServer: Sendable {
     private let identity: @Sendable () throws -> NodeIdentity?
     private let limits: SyncLimits
     private let logger: Logger
-    private let registry = Mutex(Registry())
+    private let registry: Mutex<Registry>
     private let security = Mutex<HubSecurity?>(nil)
 
     /// - Parameters:
@@ -46,6 +47,7 @@ package final class SyncServer: Sendable {
         self.identity = identity
         self.limits = limits
         self.logger = logger
+        registry = Mutex(Registry(gate: ConnectionGate(limits: limits)))
     }
 
     /// The nodes that have a session now, ascending.
@@ -190,32 +192,29 @@ package final class SyncServer: Sendable {
     }
 
     private func serve(_ channel: any Channel) async {
-        let admitted: Int? = registry.withLock { registry in
-            guard registry.strangers < limits.unauthenticatedConnectionsMax else { return nil }
-            registry.strangers += 1
+        let address = RemoteAddress(channel.remoteAddress)
+        let admitted = registry.withLock { registry -> (number: Int, leaving: (any Channel)?)? in
             registry.connections += 1
-            return registry.connections
+            let number = registry.connections
+            guard case .enter(let other) = registry.gate.arrive(number, from: address, at: .now) else { return nil }
+            registry.strangers[number] = channel
+            return (number, other.flatMap { registry.strangers.removeValue(forKey: $0) })
         }
-        guard let number = admitted else {
-            await turnAway(channel)
+        guard let (number, leaving) = admitted else {
+            logger.debug("A connection was closed: too many come from its address")
+            channel.close(promise: nil)
             return
         }
-        let stranger = Mutex(true)
-        // Frees the place among those who were not let in, once.
-        let release: @Sendable () -> Void = {
-            let wasStranger = stranger.withLock { isStranger in
-                defer { isStranger = false }
-                return isStranger
-            }
-            if wasStranger { self.registry.withLock { $0.strangers -= 1 } }
-        }
-        defer { release() }
+        leaving?.close(promise: nil)
+        defer { letGo(number) }
         guard let (greeting, connection) = await greet(channel) else { return }
         let end: LineEnd
         switch greeting.purpose {
         case .session:
             // After every handshake, resumed or not, the certificate is what counts: see `SessionDriver`.
-            end = .hub(of: greeting.peer.flatMap(CertifiedPeer.init), nodes: nodes)
+            let peer = greeting.peer.flatMap(CertifiedPeer.init)
+            if let peer, await !expect(peer.node, number, connection) { return }
+            end = .hub(of: peer, nodes: nodes)
         case .enrolment:
             end = .enrolment(nonce: NewcomerNonce.make())
         case nil:
@@ -232,7 +231,7 @@ package final class SyncServer: Sendable {
             limits: limits,
             logger: logger,
             claim: { driver, id in
-                release()
+                self.letGo(number)
                 node.withLock { $0 = id }
                 return await self.claim(id, for: driver, number: number)
             }
@@ -280,28 +279,47 @@ package final class SyncServer: Sendable {
         }
     }
 
-    private func turnAway(_ channel: any Channel) async {
-        let isTold = registry.withLock { registry in
-            guard registry.turnedAway < limits.turnedAwayConnectionsMax else { return false }
-            registry.turnedAway += 1
+    /// A connection has a session, or has ended: it waits no more. Again does no harm.
+    private func letGo(_ number: Int) {
+        registry.withLock { registry in
+            registry.gate.leave(number)
+            registry.strangers[number] = nil
+            registry.pending = registry.pending.filter { $0.value.number != number }
+        }
+    }
+
+    /// Lets a node that has shown its certificate wait for its session; the last connection that it made is the one that
+    /// counts. False when the connection was ended instead.
+    private func expect(_ node: UniqueID, _ number: Int, _ connection: ByteChannel) async -> Bool {
+        enum Place { case free, taken, newer }
+        let (place, older) = registry.withLock { registry -> (Place, (any Channel)?) in
+            registry.gate.leave(number)
+            registry.strangers[number] = nil
+            let other = registry.pending[node]
+            if let other, other.number > number { return (.newer, nil) }
+            let count = registry.sessions.count + registry.pending.count
+            guard other != nil || registry.sessions[node] != nil || count < limits.sessionsMax else {
+                return (.taken, nil)
+            }
+            registry.pending[node] = (number, connection.channel)
+            return (.free, other?.channel)
+        }
+        older?.close(promise: nil)
+        switch place {
+        case .free:
             return true
+        case .newer:
+            await close(connection, saying: [])
+        case .taken:
+            let refusal = Refusal(
+                .busy,
+                "Head office holds \(limits.sessionsMax) sessions already. Come back later.",
+                retryAfterSeconds: limits.busyRetrySeconds
+            )
+            let refused = SyncMessageCodec(limits: limits).encode(.refuse(refusal)).frames(limits: limits)
+            await close(connection, saying: refused)
         }
-        guard isTold else {
-            channel.close(promise: nil)
-            return
-        }
-        defer { registry.withLock { $0.turnedAway -= 1 } }
-        guard let (_, connection) = await greet(channel) else { return }
-        let refusal = Refusal(
-            .busy,
-            "This hub has \(limits.unauthenticatedConnectionsMax) connections that have not said who they are. "
-                + "Come back later.",
-            retryAfterSeconds: 5
-        )
-        await close(
-            connection,
-            saying: SyncMessageCodec(limits: limits).encode(.refuse(refusal)).frames(limits: limits)
-        )
+        return false
     }
 
     /// Says a last word, and ends a connection.

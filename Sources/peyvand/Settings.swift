@@ -15,6 +15,8 @@ struct Settings: Sendable {
         case lease, history
         /// How the service writes its log: `text` or `json`, and from which level on.
         case log, logLevel
+        /// At a branch: how much of its line it may use when, and of which tables rows are sent all the same.
+        case bandwidth, urgent
 
         fileprivate var variable: String { "PEYVAND_" + rawValue.uppercased() }
     }

@@ -277,20 +277,42 @@ struct SyncServerTests {
         #expect(answer == [])
     }
 
-    @Test("Too many strangers at once are asked to come back later")
-    func tooManyStrangers() async throws {
+    @Test("Connections that never say who they are give way to those that do")
+    func silentConnections() async throws {
         var limits = SyncLimits()
-        limits.unauthenticatedConnectionsMax = 0
-        let (child, _) = offices()
-        let report = try await withHub(MemoryStore(hub: true), limits: limits) { _, address in
+        limits.unauthenticatedConnectionsMax = 2
+        // Longer than this test may last.
+        limits.handshakeTimeout = .seconds(3600)
+        let (child, hub) = offices()
+        let lines = Mutex<[PlainLine]>([])
+        let report = try await withHub(hub, limits: limits) { _, address in
+            for _ in 0..<20 {
+                let line = try PlainLine(port: address.port)
+                lines.withLock { $0.append(line) }
+            }
+            return await SyncClient(store: child, logger: quiet).sync(with: address)
+        }
+        #expect(report.failure == nil && report.wasWelcomed)
+    }
+
+    @Test("A hub that holds as many sessions as it may says when to come back", arguments: [0, 1])
+    func noPlace(sessionsMax: Int) async throws {
+        var limits = SyncLimits()
+        limits.sessionsMax = sessionsMax
+        let (child, hub) = offices()
+        let report = try await withHub(hub, limits: limits) { _, address in
             await SyncClient(store: child, logger: quiet).sync(with: address)
+        }
+        guard sessionsMax == 0 else {
+            #expect(report.failure == nil)
+            return
         }
         guard case .refused(let refusal)? = report.failure else {
             Issue.record("Ended with \(String(describing: report.failure))")
             return
         }
         #expect(refusal.code == .busy)
-        #expect(report.failure?.retryAfterSeconds == 5)
+        #expect(report.failure?.retryAfterSeconds == limits.busyRetrySeconds)
     }
 
     @Test("A dead hub is noticed by its silence")

@@ -39,11 +39,28 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("From which level on the log is written (default: info).", valueName: "level"))
     var logLevel: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Branch: how many kilobytes a second the line may carry each way, by local time: \"08:00-16:00 20, 16:00-18:00 0\".",
+            valueName: "windows"
+        )
+    )
+    var bandwidth: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Branch: tables of which changes are sent at once, even where --bandwidth says 0.",
+            valueName: "table,..."
+        )
+    )
+    var urgent: String?
+
     @OptionGroup var options: NodeOptions
 
     func run() async throws {
         let settings = try options.settings().with(.hub, flag: hub).with(.log, flag: log)
             .with(.logLevel, flag: logLevel).with(.listen, flag: listen).with(.console, flag: console)
+            .with(.bandwidth, flag: bandwidth).with(.urgent, flag: urgent)
         let output = try options.output(settings)
         let log = try ServiceLog(settings)
         let logger = log.logger()
@@ -78,13 +95,20 @@ struct RunCommand: AsyncParsableCommand {
         // What made a row fail may be gone, and this program may be a newer one.
         _ = try replica.retryParked()
 
+        let lineUse = try LineUse(settings)
         var link: HubLink?
         if let hub = node.hub {
             guard let address = NodeAddress(hub.address) else {
                 throw CommandFailure(.failed, "The hub's address \"\(hub.address)\" is not one. Join again.")
             }
             link = HubLink(
-                client: SyncClient(store: replica, security: { try replica.childSecurity() }, logger: logger)
+                client: SyncClient(
+                    store: replica,
+                    security: { try replica.childSecurity() },
+                    rate: lineUse.rate,
+                    isUrgent: { lineUse.isSomethingUrgent(in: replica) },
+                    logger: logger
+                )
             ) {
                 // It may have moved since.
                 replica.node.hub.flatMap { NodeAddress($0.address) } ?? address
@@ -109,9 +133,11 @@ struct RunCommand: AsyncParsableCommand {
             onListening: { readiness.has(.settings) },
             onChange: {
                 let read = $0.with(.hub, flag: hub).with(.log, flag: self.log).with(.logLevel, flag: self.logLevel)
+                    .with(.bandwidth, flag: bandwidth).with(.urgent, flag: urgent)
                 try replica.adoptRetention(read)
                 try replica.adoptHub(read)
                 try log.adopt(read)
+                try lineUse.adopt(read)
             }
         )
         var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
