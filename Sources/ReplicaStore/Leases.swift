@@ -151,6 +151,7 @@ extension Replica {
                     try transaction.update("branch", id: row, ["active": .integer(0)])
                     _ = try transaction.finish()
                 }
+                try writer.audit(.retire, name)
                 return true
             }
         }

@@ -47,6 +47,9 @@ package final class LocalTransaction {
         return writer.end.position
     }
 
+    /// Adds an entry to the audit log, together with what this transaction writes.
+    func audit(_ action: AuditAction, _ object: String) throws { try writer.audit(action, object) }
+
     // MARK: Writing
 
     /// Makes a row.

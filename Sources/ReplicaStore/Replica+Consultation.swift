@@ -55,6 +55,7 @@ extension Replica {
             followHubClock,
             renewLife,
             noteRetention,
+            noteAudit,
             noteSoftwareTold,
             keepVoucher,
             refill,

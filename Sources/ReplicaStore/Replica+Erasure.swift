@@ -134,6 +134,8 @@ extension Replica {
         let written = try write { transaction in
             let rows = try choose(transaction.reader)
             for (table, ids) in rows { try transaction.erase(table.name, ids: ids) }
+            let counts = rows.filter { !$0.ids.isEmpty }.map { "\($0.ids.count) \($0.table.name)" }
+            try transaction.audit(.erase, counts.joined(separator: ", "))
             return rows.map { (table: $0.table.name, count: $0.ids.count) }
         }
         _ = try scrubErased()

@@ -58,7 +58,13 @@ extension Replica {
     ///
     /// - Returns: Whether anything of that number waited.
     package func dropParked(_ number: Int64) throws -> Bool {
-        try withWriter { writer in try writer.transaction { try writer.dropParked(number) } }
+        try withWriter { writer in
+            try writer.transaction {
+                let isDropped = try writer.dropParked(number)
+                if isDropped { try writer.audit(.dropParked, "\(number)") }
+                return isDropped
+            }
+        }
     }
 }
 

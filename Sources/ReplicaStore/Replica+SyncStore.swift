@@ -38,6 +38,9 @@ extension Replica: SyncStore {
                 hello.extras.wantsOrganisationKey = try OrganisationKey.read(writer.db) == nil
                 try self.addRefillFacts(to: &hello, writer)
                 try self.noteLoading(in: &hello, writer)
+                if let hub = node.hub?.node.flatMap(UniqueID.init(bytes:)) {
+                    try self.tellAudit(in: &hello.extras, to: hub, writer)
+                }
                 return hello
             }
         }
@@ -100,6 +103,9 @@ extension Replica: SyncStore {
                 welcome.extras.isClockTrusted =
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
                 try self.tellRetention(in: &welcome, writer)
+                try self.hearAudit(hello.extras, from: hello.node, writer)
+                try self.tellAudit(in: &welcome.extras, to: hello.node, writer)
+                try self.noteAuditTold(to: hello.node, writer)
                 try writer.giveVoucher(to: hello, in: &welcome)
                 try writer.noteLostLog(hello, in: &welcome)
                 if isCursorKnown, welcome.mode == .both, let reason = try self.snapshotReason(for: hello, writer) {

@@ -5,6 +5,7 @@ import Foundation
 import GRDB
 import GRDBSQLite
 import Glibc
+import SyncProtocol
 import Synchronization
 
 /// A node's replica: the SQLite file, its one writer, and any number of readers.
@@ -28,6 +29,8 @@ package final class Replica: Sendable {
     private let currentNode: Mutex<LocalNode>
     /// What sessions have told since it was last written down.
     let contacts = Mutex(ContactNotes())
+    /// What each peer was told last of audit logs.
+    let auditTold = Mutex<[UniqueID: AuditTold]>([:])
     /// When bulk work lets go of the writer.
     let writerTurn = WriterTurn()
     /// How many customers are indexed in one turn of the writer.
@@ -58,7 +61,7 @@ package final class Replica: Sendable {
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 5
+    package static let format = 6
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.

@@ -166,6 +166,7 @@ extension ReplicaWriter {
         try note(.rowCounterFloor, nil)
         try note(.rowCounterReserved, nil)
         try fence.beginLife()
+        try audit(.newLife, "\(node.origin) to \(origin)", outcome: reason)
         var node = node
         node.origin = origin
         try updateNode(node)

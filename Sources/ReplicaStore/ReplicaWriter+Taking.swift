@@ -148,7 +148,7 @@ extension ReplicaWriter {
             var rows = block.makeCursor()
             while rows.advance() {
                 try takeOrPark(rows, of: table, in: set, from: source) {
-                    try take(rows, of: table, stamp: stamp, header, judged)
+                    try takeWithinRights(rows, of: table, stamp: stamp, header, judged, from: source)
                 }
             }
         }
@@ -163,6 +163,7 @@ extension ReplicaWriter {
         )
         if kept != nil { try noteUnsigned(position: end.position) }
         try noteFirstIdentity(header.id, header.extensions)
+        try revertVoided()
         return true
     }
 

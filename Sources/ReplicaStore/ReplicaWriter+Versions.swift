@@ -100,7 +100,7 @@ extension ReplicaWriter {
         let isSeen = try checkContext(of: logged.set, from: logged.source)
         var judged = judged(header.id, stamp: stamp, isSeen, from: logged.source)
         judged?.position = try loggedPosition(of: header.id) ?? end.position
-        try take(row, of: table, stamp: stamp, header, judged)
+        try takeWithinRights(row, of: table, stamp: stamp, header, judged, from: logged.source)
         guard let judged else { return }
         try judge?.noteLate(ConflictJudge.RowKey(table: table.number, row: row.id), judged) { later in
             // Whoever writes at head office has seen its whole log. Bodies that are gone were seen by everybody.

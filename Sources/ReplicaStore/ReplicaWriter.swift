@@ -50,6 +50,10 @@ final class ReplicaWriter {
     var searchedContent: (position: UInt64, content: ContentStorage, reader: ChangeSetReader)?
     /// Judges conflicts; nil at a branch.
     let judge: ConflictJudge?
+    /// What branches may write; nil where nothing is forbidden.
+    var rights: WriteRights?
+    /// What the present transaction has taken outside of that.
+    var voided: [VoidedWrite] = []
 
     /// What the hub's log was before it was lost, as far as the cursor does not cover it.
     var keptNumberings: [KeptNumbering] = []
@@ -119,6 +123,8 @@ final class ReplicaWriter {
         digests.forget()
         hasMarkedOpening = false
         try judge?.load()
+        rights = try WriteRights.read(db, schema: schema)
+        voided = []
         erasing = Erasing()
         damagedBuckets = nil
         loggedValues = LoggedValues(db)
@@ -205,6 +211,7 @@ final class ReplicaWriter {
                 erasing.logEnd = end.position
                 if sealing { try sealForeignWrites() }
                 let result = try body()
+                try revertVoided()
                 try completeErasures()
                 // After that, for nothing is listed of a row that is erased.
                 try listConflicts()

@@ -20,6 +20,9 @@ package enum LocalSocket {
     /// The largest request, and the largest piece of a reply.
     package static let messageBytesMax = 64 << 20
 
+    /// While a request is answered: the account of the process that has asked, as the kernel says (SO_PEERCRED).
+    @TaskLocal package static var peerUserID: UInt32?
+
     /// Answers one request. It may reply any number of times; the end is sent when it returns. An error
     /// reaches the command as a sentence. It is cancelled when the command goes away.
     package typealias Handler =
@@ -166,8 +169,11 @@ extension LocalSocket {
                     received.writeImmutableBuffer(more)
                 }
                 guard let request = received.readBytes(length: Int(length)) else { return }
+                let user = await userID(of: connection.channel)
                 await withTaskGroup(of: Void.self) { group in
-                    group.addTask { await perform(request, outbound, handler) }
+                    group.addTask {
+                        await $peerUserID.withValue(user) { await perform(request, outbound, handler) }
+                    }
                     // Nothing more comes but the end: the reply is complete, or the command is gone. A
                     // command whose output is paused may take for ever to read the last of it.
                     do { while try await bytes.next() != nil {} } catch {
@@ -179,6 +185,20 @@ extension LocalSocket {
         } catch {
             logger.debug("A command went away", metadata: ["error": "\(error)"])
         }
+    }
+
+    /// What the kernel fills in for SO_PEERCRED; see unix(7).
+    private struct Credentials {
+        var process: Int32 = 0
+        var user: UInt32 = 0
+        var group: UInt32 = 0
+    }
+
+    private static func userID(of channel: any Channel) async -> UInt32? {
+        guard let provider = channel as? any SocketOptionProvider else { return nil }
+        let option = NIOBSDSocket.Option(rawValue: SO_PEERCRED)
+        let future: EventLoopFuture<Credentials> = provider.unsafeGetSocketOption(level: .socket, name: option)
+        return try? await future.get().user
     }
 
     private static func perform(

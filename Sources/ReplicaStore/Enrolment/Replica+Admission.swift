@@ -196,6 +196,16 @@ package enum NodeDecision: String, Codable, Sendable {
     case resume
     /// Its certificates count no more. Everything is kept for it until it is retired.
     case revoke
+
+    /// What the audit log calls it.
+    fileprivate var action: AuditAction {
+        switch self {
+        case .approve: .approve
+        case .pause: .pause
+        case .resume: .resume
+        case .revoke: .revoke
+        }
+    }
 }
 
 extension Replica {
@@ -230,7 +240,9 @@ extension Replica {
                         ("UPDATE registeredNode SET revokedAt = ? WHERE name = ? AND revokedAt IS NULL", [now, name])
                     }
                 try writer.db.cachedStatement(sql: sql).execute(arguments: values)
-                return writer.db.changesCount > 0
+                let isChanged = writer.db.changesCount > 0
+                try writer.audit(decision.action, name, outcome: isChanged ? "done" : "unchanged")
+                return isChanged
             }
         }
         if isChanged { tellNodeObservers() }

@@ -75,6 +75,7 @@ extension Replica {
                         now + Int64(lifetimeSeconds) * 1000, needsApproval,
                     ]
                 )
+                try writer.audit(.enroll, name)
             }
         }
         return Invitation(name: name, address: address, token: token, rootKey: rootKey, secret: secret)
@@ -275,6 +276,7 @@ extension Replica {
         try db.cachedStatement(sql: "UPDATE invitation SET usedBy = ? WHERE token = ?").execute(arguments: [
             Data(join.node.bytes), Data(join.tokenID.bytes),
         ])
+        try writer.audit(.join, name, by: "node \(number)")
         return joined(origin: origin, branchRow: row)
     }
 

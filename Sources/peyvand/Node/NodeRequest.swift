@@ -87,6 +87,11 @@ enum NodeRequests {
         DecideNode.self,
         WriteSnapshotFile.self,
         ReadSnapshotFile.self,
+        ListAudit.self,
+        VerifyAudit.self,
+        ShowPolicy.self,
+        SetPolicy.self,
+        ListVoided.self,
     ]
 
     /// The request of a name; nil when this version knows none.

@@ -3,6 +3,7 @@ import Causality
 import Dispatch
 import Foundation
 import ReplicaStore
+import SyncTransport
 import Synchronization
 
 /// A node whose replica this process holds: what requests are performed in.
@@ -47,10 +48,14 @@ extension NodeService {
     func answer(_ request: [UInt8], reply: @Sendable ([UInt8]) async throws -> Void) async throws {
         let (pieces, continuation) = AsyncStream<[UInt8]>.makeStream()
         let gate = PieceGate(piecesMax: 8)
+        // Whoever gave the order, not the account that the service runs under.
+        let actor = LocalSocket.peerUserID.map(Actor.name(ofUser:))
         DispatchQueue.global().async { [self] in
-            perform(request) { piece in
-                guard gate.enter(), let bytes = try? piece.bytes() else { throw CancellationError() }
-                continuation.yield(bytes)
+            Actor.$current.withValue(actor) {
+                perform(request) { piece in
+                    guard gate.enter(), let bytes = try? piece.bytes() else { throw CancellationError() }
+                    continuation.yield(bytes)
+                }
             }
             continuation.finish()
         }

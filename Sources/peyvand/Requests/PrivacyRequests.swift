@@ -109,6 +109,8 @@ struct ExportPerson: NodeRequest {
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Dump.Summary {
         try node.replica.sealForeignWrites()
+        let named = try node.replica.read { try RowArgument.resolve(customer, in: .customer, $0, isToChange: true) }
+        try node.replica.audit(.export, "customer \(named)")
         return try node.replica.read { reader in
             let id = try RowArgument.resolve(customer, in: .customer, reader, isToChange: true)
             guard try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil else {
