@@ -124,7 +124,7 @@ extension Replica {
         }
     }
 
-    private func saveContact(with peer: SyncPeer, forgettingRefusal isGood: Bool) throws {
+    func saveContact(with peer: SyncPeer, forgettingRefusal isGood: Bool) throws {
         let node = peer.node
         let (own, child, acknowledged) = contacts.withLock { notes in
             defer { notes[node].unsaved = (0, 0) }

@@ -140,7 +140,7 @@ extension Replica: SyncStore {
     /// Whether a child may come in.
     ///
     /// - Returns: What proves that it is a former life, which may only consult; nil when nothing does.
-    private func check(_ hello: Hello, _ writer: ReplicaWriter) throws -> String? {
+    func check(_ hello: Hello, _ writer: ReplicaWriter) throws -> String? {
         try writer.readmitIfForgotten(hello)
         let isRetired = try Bool.fetchOne(
             writer.db.cachedStatement(sql: "SELECT retiredAt IS NOT NULL FROM registeredNode WHERE node = ?"),

@@ -1,7 +1,4 @@
 import Causality
-import Crypto
-import Foundation
-import Glibc
 import SyncProtocol
 
 // A snapshot in a file, for a branch whose line is slow or missing. `v` is a LEB128 number.
@@ -34,7 +31,7 @@ package enum SnapshotFileFailure: Error, Hashable, Sendable, CustomStringConvert
         case .notBranch: "This node is head office, where every snapshot comes from. Read the file at a branch."
         case .notReadable(let path, let reason): "\(path) cannot be read: \(reason). Check the name and its owner."
         case .notWritable(let path, let reason): "\(path) cannot be written: \(reason). Nothing is left of it."
-        case .notASnapshot(let path): "\(path) is not a snapshot that `peyvand bundle write --snapshot` has written."
+        case .notASnapshot(let path): "\(path) is no file that `peyvand bundle write` has written."
         case .newerFormat(let path, let format):
             "\(path) has format \(format), which this program does not know. Upgrade this node first."
         case .damaged(let path, let offset):
@@ -61,14 +58,6 @@ package struct SnapshotFileReport: Hashable, Sendable {
 private enum SnapshotFileFormat {
     static let magic = Array("peyvand snapshot".utf8)
     static let version: UInt8 = 1
-    /// A piece with one row whose values hardly compress, and more.
-    static let recordBytesMax = 96 << 20
-
-    enum Kind: UInt8 {
-        case head = 1
-        case piece = 2
-        case end = 3
-    }
 }
 
 extension Replica {
@@ -84,7 +73,7 @@ extension Replica {
         }
         let head = try beginSnapshot(for: nil)
         let total = Int(clamping: head.tables.reduce(0) { $0 &+ $1.rows })
-        let file = try SnapshotFileWriter(path)
+        let file = try RecordFileWriter(path, SnapshotFileFormat.magic)
         do {
             try file.write(.head, [SnapshotFileFormat.version] + organisation + node.node + head.encoded())
             var rows = 0
@@ -133,7 +122,7 @@ extension Replica {
         guard node.isJoined, let organisation = node.organisation, let hub = node.hub?.node else {
             throw StoreFailure.notJoined
         }
-        let file = try SnapshotFileReader(path)
+        let file = try RecordFileReader(path, SnapshotFileFormat.magic)
         try file.checkAll()
         let head = try file.head(organisation: organisation, hub: hub)
         let cursor = try withWriterState { $0.cursor }
@@ -159,103 +148,9 @@ extension Replica {
     }
 }
 
-/// Writes records under another name, and gives the file its name when all is written.
-private final class SnapshotFileWriter {
-    private let path: String
-    private let draft: String
-    private let descriptor: Int32
-    private var hash = SHA256()
-    private var bytes = 0
-
-    init(_ path: String) throws {
-        self.path = path
-        draft = path + ".part"
-        descriptor = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
-        guard descriptor >= 0 else { throw Self.failure(path) }
-        try put(SnapshotFileFormat.magic)
-    }
-
-    deinit { Glibc.close(descriptor) }
-
-    func write(_ kind: SnapshotFileFormat.Kind, _ content: [UInt8]) throws {
-        let length = UInt32(content.count)
-        var record = [kind.rawValue] + (0..<4).map { UInt8(truncatingIfNeeded: length >> (8 * UInt32($0))) }
-        record += content
-        let sum = record.withUnsafeBytes { ChangeChain.checksum(of: $0) }
-        record += (0..<8).map { UInt8(truncatingIfNeeded: sum >> (8 * UInt64($0))) }
-        try put(record)
-    }
-
-    /// Ends the file, makes it durable, and gives it its name.
-    func finish() throws -> Int {
-        let digest = [UInt8](hash.finalize())
-        try write(.end, digest)
-        Failpoint.snapshotFileDrafted.pass()
-        guard fsync(descriptor) == 0, rename(draft, path) == 0 else { throw Self.failure(path) }
-        return bytes
-    }
-
-    func abandon() { unlink(draft) }
-
-    private func put(_ content: [UInt8]) throws {
-        var rest = content[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-            guard count >= 0 || errno == EINTR else { throw Self.failure(path) }
-            rest = rest.dropFirst(max(count, 0))
-        }
-        hash.update(data: content)
-        bytes += content.count
-    }
-
-    private static func failure(_ path: String) -> SnapshotFileFailure {
-        .notWritable(path, reason: String(cString: strerror(errno)))
-    }
-}
-
-/// Reads records, believing nothing.
-private final class SnapshotFileReader {
-    private let path: String
-    private let descriptor: Int32
-    private let size: Int
-    /// Where the next record begins.
-    private(set) var offset = 0
-
-    init(_ path: String) throws {
-        self.path = path
-        descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        var information = stat()
-        guard descriptor >= 0, fstat(descriptor, &information) == 0 else {
-            throw SnapshotFileFailure.notReadable(path, reason: String(cString: strerror(errno)))
-        }
-        size = Int(information.st_size)
-    }
-
-    deinit { if descriptor >= 0 { Glibc.close(descriptor) } }
-
-    /// Reads everything once, and checks each record, their order, and the hash at the end.
-    func checkAll() throws {
-        try rewind()
-        var hash = SHA256()
-        hash.update(data: SnapshotFileFormat.magic)
-        var isFirst = true
-        while true {
-            let start = offset
-            guard let record = try next() else { throw SnapshotFileFailure.cut(path, bytes: size) }
-            switch record.kind {
-            case .head where isFirst, .piece where !isFirst:
-                hash.update(data: record.bytes)
-            case .end where !isFirst && record.content == [UInt8](hash.finalize()) && offset == size:
-                return
-            default:
-                throw SnapshotFileFailure.damaged(path, offset: start)
-            }
-            isFirst = false
-        }
-    }
-
+extension RecordFileReader {
     /// What the snapshot begins with.
-    func head(organisation: [UInt8], hub: [UInt8]) throws -> SnapshotHead {
+    fileprivate func head(organisation: [UInt8], hub: [UInt8]) throws -> SnapshotHead {
         try rewind()
         guard let record = try next(), let format = record.content.first, record.content.count > 33 else {
             throw SnapshotFileFailure.damaged(path, offset: offset)
@@ -269,7 +164,7 @@ private final class SnapshotFileReader {
         return try decoding { try Array(record.content[33...]).withUnsafeBytes { try SnapshotHead($0) } }
     }
 
-    func eachPiece(_ body: (_ table: Int, _ after: Int64, SnapshotPiece) throws -> Void) throws {
+    fileprivate func eachPiece(_ body: (_ table: Int, _ after: Int64, SnapshotPiece) throws -> Void) throws {
         try rewind()
         while let record = try next() {
             guard record.kind == .piece else { continue }
@@ -289,48 +184,5 @@ private final class SnapshotFileReader {
         do { return try body() } catch is MalformedBytes {
             throw SnapshotFileFailure.damaged(path, offset: offset)
         }
-    }
-
-    private func rewind() throws {
-        offset = 0
-        guard lseek(descriptor, 0, SEEK_SET) == 0,
-            try read(SnapshotFileFormat.magic.count) == SnapshotFileFormat.magic
-        else { throw SnapshotFileFailure.notASnapshot(path) }
-        offset = SnapshotFileFormat.magic.count
-    }
-
-    /// The next record; nil at the end of the file, or when it ends in the middle of one.
-    private func next() throws -> (kind: SnapshotFileFormat.Kind, content: [UInt8], bytes: [UInt8])? {
-        guard let header = try read(5) else { return nil }
-        let length = header.dropFirst().reversed().reduce(0) { $0 << 8 | Int($1) }
-        guard let kind = SnapshotFileFormat.Kind(rawValue: header[0]), length <= SnapshotFileFormat.recordBytesMax
-        else { throw SnapshotFileFailure.damaged(path, offset: offset) }
-        // Nothing is allocated for a length that the file cannot hold.
-        guard offset + 5 + length + 8 <= size, let content = try read(length), let sum = try read(8) else { return nil }
-        let covered = header + content
-        let expected = covered.withUnsafeBytes { ChangeChain.checksum(of: $0) }
-        guard (0..<8).allSatisfy({ sum[$0] == UInt8(truncatingIfNeeded: expected >> (8 * UInt64($0))) }) else {
-            throw SnapshotFileFailure.damaged(path, offset: offset)
-        }
-        offset += covered.count + 8
-        return (kind, content, covered + sum)
-    }
-
-    /// So many bytes; nil when the file ends before.
-    private func read(_ count: Int) throws -> [UInt8]? {
-        var bytes = [UInt8](repeating: 0, count: count)
-        var done = 0
-        while done < count {
-            let got = bytes.withUnsafeMutableBytes { buffer in
-                Glibc.read(descriptor, buffer.baseAddress.map { $0 + done }, count - done)
-            }
-            if got < 0, errno == EINTR { continue }
-            guard got >= 0 else {
-                throw SnapshotFileFailure.notReadable(path, reason: String(cString: strerror(errno)))
-            }
-            if got == 0 { return nil }
-            done += got
-        }
-        return bytes
     }
 }

@@ -22,6 +22,24 @@ extension Words {
         )
     }
 
+    func wroteBundle(_ bundle: PrintedBundle) -> String {
+        choose(
+            "Wrote \(bundle.changeSets) change sets with \(bundle.rows) rows into \(bundle.id) (\(bundle.bytes) bytes). At the "
+                + "other node: `peyvand bundle read FILE`.\n",
+            "\(number(bundle.changeSets)) تغییر با \(number(bundle.rows)) ردیف در \(bundle.id) نوشته شد. در گره دیگر: "
+                + "`peyvand bundle read FILE`.\n"
+        )
+    }
+
+    func readBundle(_ bundle: PrintedBundle) -> String {
+        choose(
+            "Took \(bundle.changeSets) change sets with \(bundle.rows) rows that were not here. `peyvand bundle write FILE` "
+                + "carries the receipt back.\n",
+            "\(number(bundle.changeSets)) تغییر تازه با \(number(bundle.rows)) ردیف گرفته شد. رسید را "
+                + "`peyvand bundle write FILE` بازمی‌گرداند.\n"
+        )
+    }
+
     func wroteSnapshot(_ file: PrintedSnapshotFile) -> String {
         choose(
             "Wrote \(file.rows) rows into \(file.id) (\(file.bytes) bytes). At the branch: `peyvand bundle read FILE`.\n",

@@ -87,6 +87,8 @@ enum NodeRequests {
         DecideNode.self,
         WriteSnapshotFile.self,
         ReadSnapshotFile.self,
+        WriteBundle.self,
+        ReadBundle.self,
         ListAudit.self,
         VerifyAudit.self,
         ShowPolicy.self,

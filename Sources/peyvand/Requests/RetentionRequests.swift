@@ -252,6 +252,59 @@ struct ReadSnapshotFile: NodeRequest {
     }
 }
 
+/// What a bundle of change sets holds, or what was taken from one.
+struct PrintedBundle: Codable, Sendable {
+    let id: String
+    let changeSets: Int
+    let rows: Int
+    let bytes: Int
+    /// At a branch: the last of its own change sets that head office confirms in it. At head office: the position of its log
+    /// up to which the branch has it.
+    @OrNull var confirmed: UInt64?
+
+    init(_ path: String, _ report: BundleReport) {
+        id = path
+        changeSets = report.changeSets
+        rows = report.rows
+        bytes = report.bytes
+        confirmed = report.confirmed
+    }
+}
+
+/// Writes what another node lacks into a file.
+struct WriteBundle: NodeRequest {
+    static let name = "bundle.writeChanges"
+
+    /// Absolute, as in ``WriteSnapshotFile``.
+    let path: String
+    /// At head office: for which branch.
+    let receiver: String?
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedBundle {
+        try SnapshotFileFailure.asCommandFailure {
+            let report = try node.replica.writeBundle(to: path, for: receiver, randomBytes: randomBytes) {
+                try progress(ProgressReport(count: $0))
+            }
+            return PrintedBundle(path, report)
+        }
+    }
+}
+
+/// Takes change sets out of a file.
+struct ReadBundle: NodeRequest {
+    static let name = "bundle.readChanges"
+
+    /// Absolute, as in ``WriteSnapshotFile``.
+    let path: String
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> PrintedBundle {
+        try SnapshotFileFailure.asCommandFailure {
+            let report = try node.replica.readBundle(from: path) { try progress(ProgressReport(count: $0)) }
+            return PrintedBundle(path, report)
+        }
+    }
+}
+
 extension SnapshotFileFailure {
     fileprivate static func asCommandFailure<Result>(_ body: () throws -> Result) throws -> Result {
         do {
@@ -262,6 +315,13 @@ extension SnapshotFileFailure {
                 throw CommandFailure(.refused, failure.description)
             case .notReadable, .notWritable, .notASnapshot, .newerFormat, .damaged, .cut:
                 throw CommandFailure(.failed, failure.description)
+            }
+        } catch let failure as BundleFailure {
+            switch failure {
+            case .noReceiver: throw CommandFailure(.usage, failure.description)
+            case .notSigned: throw CommandFailure(.failed, failure.description)
+            case .unknownNode, .notForThisNode, .notCertified, .trimmed, .mustMeet, .inSession, .refused:
+                throw CommandFailure(.refused, failure.description)
             }
         } catch let refusal as Refusal {
             throw CommandFailure(.failed, refusal.sentence)
