@@ -104,8 +104,7 @@ extension Replica: SyncStore {
                     try writer.hearClock(of: hello.node, hello.origin, skew: skew) == .trusted
                 try self.tellRetention(in: &welcome, writer)
                 try self.hearAudit(hello.extras, from: hello.node, writer)
-                try self.tellAudit(in: &welcome.extras, to: hello.node, writer)
-                try self.noteAuditTold(to: hello.node, writer)
+                try self.answerAudit(hello.extras, in: &welcome.extras, to: hello.node, writer)
                 try writer.giveVoucher(to: hello, in: &welcome)
                 try writer.noteLostLog(hello, in: &welcome)
                 if isCursorKnown, welcome.mode == .both, let reason = try self.snapshotReason(for: hello, writer) {

@@ -5,7 +5,6 @@ import Foundation
 import GRDB
 import GRDBSQLite
 import Glibc
-import SyncProtocol
 import Synchronization
 
 /// A node's replica: the SQLite file, its one writer, and any number of readers.
@@ -29,8 +28,6 @@ package final class Replica: Sendable {
     private let currentNode: Mutex<LocalNode>
     /// What sessions have told since it was last written down.
     let contacts = Mutex(ContactNotes())
-    /// What each peer was told last of audit logs.
-    let auditTold = Mutex<[UniqueID: AuditTold]>([:])
     /// When bulk work lets go of the writer.
     let writerTurn = WriterTurn()
     /// How many customers are indexed in one turn of the writer.

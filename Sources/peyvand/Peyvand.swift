@@ -15,7 +15,7 @@ struct Peyvand: ParsableCommand {
             WriteCommand.self, DumpCommand.self, LogCommands.self, ConflictCommands.self, WhyCommand.self,
             ParkedCommands.self, PrivacyCommands.self,
             BackupCommand.self, RestoreNodeCommand.self, DrillCommands.self, BundleCommand.self, MetricsCommand.self,
-            DoctorCommand.self, AuditCommands.self, PolicyCommands.self,
+            DoctorCommand.self, AuditCommands.self, PolicyCommands.self, SupportBundleCommand.self,
         ]
     )
 }

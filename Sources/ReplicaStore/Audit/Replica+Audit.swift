@@ -46,14 +46,29 @@ struct AuditHead: Hashable {
         }
     }
 
-    /// Those that are kept of a node, or that it has told of this one, the latest first.
-    static func kept(_ table: String, of node: UniqueID, limit: Int, _ db: Database) throws -> [AuditHead] {
-        try Row.fetchAll(
+    /// The last one that is kept of a node, or that it has told of this one.
+    static func latest(_ table: String, of node: UniqueID, _ db: Database) throws -> SyncExtras.AuditHead? {
+        try Row.fetchOne(
             db.cachedStatement(
-                sql: "SELECT number, hash FROM \(table) WHERE node = ? ORDER BY number DESC, hash LIMIT ?"
+                sql: "SELECT number, hash FROM \(table) WHERE node = ? ORDER BY number DESC, seenAt LIMIT 1"
             ),
-            arguments: [Data(node.bytes), limit]
-        ).map { AuditHead(number: UInt64(clamping: $0[0] as Int64), hash: [UInt8]($0[1] as Data)) }
+            arguments: [Data(node.bytes)]
+        ).map { SyncExtras.AuditHead(number: UInt64(clamping: $0[0] as Int64), hash: [UInt8]($0[1] as Data)) }
+    }
+
+    /// Whether one is kept already.
+    static func isKnown(
+        _ head: SyncExtras.AuditHead,
+        _ table: String,
+        of node: UniqueID,
+        _ db: Database
+    ) throws -> Bool {
+        try Bool.fetchOne(
+            db.cachedStatement(
+                sql: "SELECT EXISTS (SELECT 1 FROM \(table) WHERE node = ? AND number = ? AND hash = ?)"
+            ),
+            arguments: [Data(node.bytes), Int64(clamping: head.number), Data(head.hash)]
+        ) ?? false
     }
 }
 
@@ -146,7 +161,7 @@ extension Replica {
                     add(AuditFinding(code: .cut, number: number, witness: witness))
                     continue
                 }
-                if own == row[2] as Data {
+                if own.starts(with: row[2] as Data) {
                     anchored = max(anchored, number)
                 } else {
                     add(AuditFinding(code: .forked, number: number, witness: witness))
@@ -181,38 +196,40 @@ extension Replica {
 
     /// How many heads of one node are kept.
     private static let headsKeptMax = 256
-    /// How many are told in one session.
-    private static let headsToldMax = 4
 
-    /// Tells a peer how far this node's log reaches and what is kept of the peer's, unless it was told the same before.
-    func tellAudit(in extras: inout SyncExtras, to peer: UniqueID, _ writer: ReplicaWriter) throws {
-        let own = try AuditHead.read(writer.db)
-        let kept = try AuditHead.kept("auditAnchor", of: peer, limit: Self.headsToldMax, writer.db)
-        let telling = AuditTold(own: own, kept: kept)
-        guard auditTold.withLock({ $0[peer] }) != telling else { return }
-        if let own { extras.auditHead = .init(own) }
-        if !kept.isEmpty { extras.auditHeadsKept = kept.map { .init($0) } }
+    /// Tells head office how far this node's log reaches, and how far head office's did when this node heard of it.
+    func tellAudit(in extras: inout SyncExtras, to hub: UniqueID, _ writer: ReplicaWriter) throws {
+        extras.auditHead = try AuditHead.read(writer.db).map(SyncExtras.AuditHead.init)
+        extras.auditHeadKept = try AuditHead.latest("auditAnchor", of: hub, writer.db)
     }
 
-    /// Notes that a peer was told.
-    func noteAuditTold(to peer: UniqueID, _ writer: ReplicaWriter) throws {
-        let own = try AuditHead.read(writer.db)
-        let kept = try AuditHead.kept("auditAnchor", of: peer, limit: Self.headsToldMax, writer.db)
-        auditTold.withLock { $0[peer] = AuditTold(own: own, kept: kept) }
+    /// Answers with what the child does not know yet; nothing when it knows all, which is nearly always.
+    func answerAudit(
+        _ told: SyncExtras,
+        in extras: inout SyncExtras,
+        to child: UniqueID,
+        _ writer: ReplicaWriter
+    ) throws {
+        let own = try AuditHead.read(writer.db).map(SyncExtras.AuditHead.init)
+        if own != told.auditHeadKept { extras.auditHead = own }
+        let kept = try AuditHead.latest("auditAnchor", of: child, writer.db)
+        if kept != told.auditHead { extras.auditHeadKept = kept }
     }
 
     /// Keeps what a peer tells.
     func hearAudit(_ extras: SyncExtras, from peer: UniqueID, _ writer: ReplicaWriter) throws {
-        let (own, kept) = (extras.auditHead, extras.auditHeadsKept)
-        guard own != nil || !kept.isEmpty else { return }
+        let heads = [("auditAnchor", extras.auditHead), ("auditWitness", extras.auditHeadKept)]
+        let new = try heads.compactMap { table, head -> (table: String, head: SyncExtras.AuditHead)? in
+            guard let head, try !AuditHead.isKnown(head, table, of: peer, writer.db) else { return nil }
+            return (table, head)
+        }
+        guard !new.isEmpty else { return }
         try writer.transaction {
             let now = Int64(clamping: writer.wallClock())
-            for (table, heads) in [("auditAnchor", own.map { [$0] } ?? []), ("auditWitness", kept)] {
-                for head in heads {
-                    try writer.db.cachedStatement(sql: "INSERT OR IGNORE INTO \(table) VALUES (?, ?, ?, ?)").execute(
-                        arguments: [Data(peer.bytes), Int64(clamping: head.number), Data(head.hash), now]
-                    )
-                }
+            for (table, head) in new {
+                try writer.db.cachedStatement(sql: "INSERT OR IGNORE INTO \(table) VALUES (?, ?, ?, ?)").execute(
+                    arguments: [Data(peer.bytes), Int64(clamping: head.number), Data(head.hash), now]
+                )
                 // The oldest go first, but never the first of all: it shows a log that was made anew.
                 try writer.db.cachedStatement(
                     sql: """
@@ -228,22 +245,15 @@ extension Replica {
     /// A step of the consultation: keeps what head office tells of its log and of this node's.
     func noteAudit(_ occasion: ConsultationOccasion) throws -> SyncStep {
         guard case .welcomed(let welcome, _) = occasion else { return .goOn }
-        try withWriter { writer in
-            try noteAuditTold(to: welcome.node, writer)
-            try hearAudit(welcome.extras, from: welcome.node, writer)
-        }
+        try withWriter { try hearAudit(welcome.extras, from: welcome.node, $0) }
         return .goOn
     }
 }
 
-/// What a peer was told last.
-struct AuditTold: Hashable {
-    let own: AuditHead?
-    let kept: [AuditHead]
-}
-
 extension SyncExtras.AuditHead {
-    fileprivate init(_ head: AuditHead) { self.init(number: head.number, hash: head.hash) }
+    fileprivate init(_ head: AuditHead) {
+        self.init(number: head.number, hash: Array(head.hash.prefix(Self.hashBytes)))
+    }
 }
 
 extension AuditEntry {
