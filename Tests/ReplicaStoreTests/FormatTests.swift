@@ -11,7 +11,7 @@ import Testing
 
 @Suite("Files of earlier versions")
 struct FormatTests {
-    @Test("A node's file of any format opens with everything that was in it", arguments: ["hq", "isfahan"], [1, 2, 3])
+    @Test("A node's file of any format opens with everything that was in it", arguments: ["hq", "isfahan"], [1, 2, 3, 5])
     func opens(name: String, format: Int) throws {
         let site = try Site(database: Fixture.database(name, format: format))
         #expect(try rows(site.dump()) == rows(Fixture.dump(name, format: format)))
@@ -88,6 +88,22 @@ struct FormatTests {
         for _ in 0..<2 { try branch.sync(with: hub) }
         #expect(try hub.dump() == branch.dump())
         #expect(try expectSame([hub, branch]))
+    }
+
+    @Test("Nodes of format 5 go on exchanging, with the nodes that were let in, and put decisions on record")
+    func syncsOnFromFifth() throws {
+        let hub = try Site(database: Fixture.database("hq", format: 5))
+        let branch = try Site(database: Fixture.database("isfahan", format: 5))
+        for _ in 0..<2 { try branch.sync(with: hub) }
+        #expect(try hub.value("email", of: #require(RowID(printed: "2-1"))) == .text("maryam@example.com"))
+        // Another program wrote this, and the node had not taken it up yet.
+        #expect(try hub.value("city", of: #require(RowID(printed: "2-3"))) == .text("کاشان"))
+        #expect(try hub.dump() == branch.dump())
+        #expect(try expectSame([hub, branch]))
+        try hub.replica.decide(.pause, about: "isfahan")
+        // Without its fence head office took a number first.
+        #expect(try hub.replica.auditEntries(limit: 10).map(\.action).prefix(1) == ["node.pause"])
+        #expect(try hub.replica.verifyAudit().findings.isEmpty)
     }
 
     @Test("An upgrade that is interrupted anywhere leaves the old file as it was")

@@ -11,6 +11,17 @@ import Trust
 
 let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
+extension SyncLimits {
+    /// For tests that are not about time: a machine that is busy with something else breaks no promise.
+    static let patient: SyncLimits = {
+        var limits = SyncLimits()
+        limits.connectTimeout = .seconds(120)
+        limits.handshakeTimeout = .seconds(120)
+        limits.helloTimeout = .seconds(120)
+        return limits
+    }()
+}
+
 extension NodeAddress {
     static func loopback(_ port: Int) -> NodeAddress { NodeAddress(host: "127.0.0.1", port: port) }
 }
@@ -66,7 +77,7 @@ extension TestAuthority {
 
 extension SyncClient {
     /// With the certificate that the node of the store has.
-    convenience init(store: MemoryStore, limits: SyncLimits = .standard, logger: Logger) {
+    convenience init(store: MemoryStore, limits: SyncLimits = .patient, logger: Logger) {
         self.init(
             store: store,
             security: {
@@ -83,7 +94,7 @@ extension SyncServer {
     convenience init(
         store: MemoryStore,
         nodes: TestTable = TestTable(),
-        limits: SyncLimits = .standard,
+        limits: SyncLimits = .patient,
         logger: Logger
     ) {
         self.init(
@@ -100,7 +111,7 @@ extension SyncServer {
 func withHub<Value: Sendable>(
     _ store: MemoryStore,
     nodes: TestTable = TestTable(),
-    limits: SyncLimits = .standard,
+    limits: SyncLimits = .patient,
     _ body: @Sendable (SyncServer, NodeAddress) async throws -> Value
 ) async throws -> Value {
     let server = SyncServer(store: store, nodes: nodes, limits: limits, logger: quiet)
@@ -131,7 +142,7 @@ func speak(_ bytes: [UInt8], to address: NodeAddress, thenClose: Bool = false) a
         .connect(host: address.host, port: address.port) { channel in
             ByteChannel.prepare(channel) { try end.handler() }
         }
-    _ = try await ByteChannel.greeting(of: channel, within: .seconds(10))
+    _ = try await ByteChannel.greeting(of: channel, within: .seconds(120))
     return try await ByteChannel.take(over: channel).executeThenClose { inbound, outbound in
         try await outbound.write(ByteBuffer(bytes: bytes))
         if thenClose { outbound.finish() }

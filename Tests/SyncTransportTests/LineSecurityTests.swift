@@ -73,7 +73,7 @@ struct LineSecurityTests {
                 ByteChannel.prepare(channel) { try NIOSSLClientHandler(context: context, serverHostname: nil) }
             }
         do {
-            _ = try await ByteChannel.greeting(of: channel, within: .seconds(10))
+            _ = try await ByteChannel.greeting(of: channel, within: .seconds(120))
             let received = try await ByteChannel.take(over: channel).executeThenClose { inbound, outbound in
                 var received: [UInt8] = []
                 // A hub that has gone in the meantime is heard of by what it has said.

@@ -227,7 +227,7 @@ struct SyncServerTests {
         let rootKey = try Key256.ofTests
         let failure = try await withHub(MemoryStore(hub: true)) { _, address -> SyncFailure? in
             do throws(SyncFailure) {
-                _ = try await SyncClient.join(at: address, rootKey: rootKey, join: { _ in shown }, logger: quiet)
+                _ = try await SyncClient.join(at: address, rootKey: rootKey, join: { _ in shown }, limits: .patient, logger: quiet)
                 return nil
             } catch {
                 return error
@@ -341,7 +341,7 @@ struct SyncServerTests {
             welcome.end = .sample(50)
             let bytes = SyncMessageCodec().encode(.welcome(welcome)).frames()
             try await listener.serveEach { channel in
-                _ = try? await ByteChannel.greeting(of: channel, within: .seconds(10))
+                _ = try? await ByteChannel.greeting(of: channel, within: .seconds(120))
                 guard let connection = try? await ByteChannel.take(over: channel) else { return }
                 try? await connection.executeThenClose { inbound, outbound in
                     var hellos = inbound.makeAsyncIterator()
