@@ -64,6 +64,8 @@ private enum BundleFormat {
     static let magic = Array("peyvand bundle 1".utf8)
     static let version: UInt8 = 1
     static let saltBytes = 32
+    /// One message in its frames, with their headers and the tag.
+    static let recordBytesMax = SyncLimits.standard.messageBytesMax + (64 << 10)
 
     static func key(_ secret: [UInt8], salt: [UInt8], from: [UInt8], to: [UInt8]) -> SymmetricKey {
         HKDF<SHA256>.deriveKey(
@@ -113,8 +115,14 @@ extension Replica {
                 return !outgoing.isAtEnd
             }
             if node.role == .headOffice {
+                try sealing.write(.welcome(bundleWelcome(to: ends)))
                 if let accepted = ends.accepted {
                     try sealing.write(.appliedSeq(accepted.seq, chain: accepted.chain.prefix))
+                }
+                if let reader = UniqueID(bytes: ends.to),
+                    let receipt = try withWriter({ try $0.receipt(for: reader, ends.origin) })
+                {
+                    try sealing.write(.answer(SyncAnswer(payload: receipt.signed.payload)))
                 }
                 var position = ends.position
                 while true {
@@ -136,12 +144,44 @@ extension Replica {
                     seq += UInt64(next.batch.entries.count)
                     guard try write(next) else { break }
                 }
+                try noteCarried(through: seq)
             }
             report.bytes = try sealing.finish { try self.signBundle($0) }
             return report
         } catch {
             sealing.file.abandon()
             throw error
+        }
+    }
+
+    /// What head office says of itself and, for the branch to keep, of its audit log.
+    private func bundleWelcome(to ends: BundleEnds) throws -> Welcome {
+        guard let own = UniqueID(bytes: node.node), let reader = UniqueID(bytes: ends.to) else {
+            throw StoreFailure.notJoined
+        }
+        return try withWriter { writer in
+            let now = writer.wallClock()
+            var welcome = Welcome(
+                schemaVersion: UInt32(schema.version),
+                node: own,
+                origin: writer.node.origin,
+                acceptedSeq: ends.accepted?.seq ?? 0,
+                acceptedChain: ends.accepted?.chain.prefix ?? ChangeChain.empty.prefix,
+                end: writer.end,
+                receivedAtMilliseconds: now,
+                sentAtMilliseconds: now,
+                root: nil
+            )
+            try tellAudit(in: &welcome.extras, to: reader, writer)
+            return welcome
+        }
+    }
+
+    /// Notes how much of this node's work is in a file that may be read at any time, so that its times stay as they are.
+    private func noteCarried(through seq: UInt64) throws {
+        try withWriter { writer in
+            guard try writer.fact(.carriedSeq) ?? 0 < Int64(clamping: seq) else { return }
+            try writer.transaction { try writer.note(.carriedSeq, Int64(clamping: seq)) }
         }
     }
 
@@ -234,7 +274,7 @@ extension Replica {
     /// - Parameter progress: Is told the change sets taken so far.
     /// - Throws: ``BundleFailure``, ``SnapshotFileFailure`` when the file is damaged.
     package func readBundle(from path: String, progress: (Int) throws -> Void) throws -> BundleReport {
-        let file = try RecordFileReader(path, BundleFormat.magic)
+        let file = try RecordFileReader(path, BundleFormat.magic, recordBytesMax: BundleFormat.recordBytesMax)
         try file.checkAll()
         let opening = try BundleOpening(file) { try self.bundleSecret(of: $0, path) }
         guard try hasSigned(opening) else { throw BundleFailure.notSigned(path) }
@@ -305,6 +345,12 @@ extension Replica {
             guard let peer = try hubPeer(from, &taking), known?.prefix == chain else { return }
             try record(.hubAccepted(seq: seq, chain: chain), of: peer)
             taking.report.confirmed = seq
+        case .welcome(let welcome) where node.role == .branch:
+            guard welcome.node == from else { throw BundleFailure.notForThisNode(opening.path) }
+            try checkSchema(welcome.schemaVersion, of: "head office")
+            try withWriter { try hearAudit(welcome.extras, from: from, $0) }
+        case .answer(let receipt) where node.role == .branch:
+            try takeCarriedReceipt(receipt)
         case .offer(let body):
             guard let peer = try hubPeer(from, &taking) else { return }
             taking.body = (body, try openSpool(for: body, from: peer))
@@ -338,6 +384,7 @@ extension Replica {
             }
             guard try check(hello, writer) == nil else { throw BundleFailure.mustMeet }
             try writer.hear(hello, at: writer.wallClock())
+            try hearAudit(hello.extras, from: hello.node, writer)
         }
     }
 

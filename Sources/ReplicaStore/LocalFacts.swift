@@ -16,6 +16,8 @@ enum LocalFact: String {
     case softwareTold
     /// At a branch: 1 when head office signed its last receipt with a key that is not the one known here.
     case receiptHasForeignKey
+    /// At a branch: its own change sets up to this one are in a bundle, which may be read at any time.
+    case carriedSeq
     /// The schema that the tables of the file have.
     case schemaVersion
     /// The schema up to which everything in the log that it knows is in the tables.

@@ -65,6 +65,7 @@ final class RecordFileWriter {
         try write(.end, digest)
         Failpoint.snapshotFileDrafted.pass()
         guard fsync(descriptor) == 0, rename(draft, path) == 0 else { throw Self.failure(path) }
+        syncDirectory(of: path)
         return bytes
     }
 
@@ -90,14 +91,17 @@ final class RecordFileWriter {
 final class RecordFileReader {
     let path: String
     private let magic: [UInt8]
+    private let recordBytesMax: Int
     private let descriptor: Int32
     private let size: Int
     /// Where the next record begins.
     private(set) var offset = 0
 
-    init(_ path: String, _ magic: [UInt8]) throws {
+    /// - Parameter recordBytesMax: No record of such a file is longer; nothing is allocated for one that says it is.
+    init(_ path: String, _ magic: [UInt8], recordBytesMax: Int = RecordFile.recordBytesMax) throws {
         self.path = path
         self.magic = magic
+        self.recordBytesMax = recordBytesMax
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
         var information = stat()
         guard descriptor >= 0, fstat(descriptor, &information) == 0 else {
@@ -141,7 +145,7 @@ final class RecordFileReader {
     func next() throws -> (kind: RecordFile.Kind, content: [UInt8], bytes: [UInt8])? {
         guard let header = try read(5) else { return nil }
         let length = header.dropFirst().reversed().reduce(0) { $0 << 8 | Int($1) }
-        guard let kind = RecordFile.Kind(rawValue: header[0]), length <= RecordFile.recordBytesMax
+        guard let kind = RecordFile.Kind(rawValue: header[0]), length <= recordBytesMax
         else { throw SnapshotFileFailure.damaged(path, offset: offset) }
         // Nothing is allocated for a length that the file cannot hold.
         guard offset + 5 + length + 8 <= size, let content = try read(length), let sum = try read(8) else { return nil }

@@ -136,6 +136,17 @@ extension Replica {
         return .goOn
     }
 
+    /// Keeps a receipt that came by file, unless it says no more than the one that is kept, or speaks of a former number.
+    func takeCarriedReceipt(_ answer: SyncAnswer) throws {
+        let statement = SignedReceipt(payload: answer.payload).flatMap { try? ReceiptStatement(bytes: $0.statement) }
+        if let statement {
+            guard statement.origin == node.origin else { return }
+            let kept = try ownReceipt().confirmed?.statement
+            if let kept, (kept.seq, kept.safeSeq) >= (statement.seq, statement.safeSeq) { return }
+        }
+        _ = try takeReceipt(answer)
+    }
+
     /// A signed statement about another history than this node's proves that there are two of it.
     private static func forkedByReceipt(_ statement: ReceiptStatement) -> Refusal {
         Refusal(

@@ -150,6 +150,7 @@ extension ReplicaWriter {
             arguments: [old.rawValue, Int64(clamping: fork)]
         )
         try db.cachedStatement(sql: "UPDATE localContact SET acceptedSeq = 0").execute()
+        try note(.carriedSeq, nil)
         try settleTimes()
         try switchOrigin(to: origin, after: fork, reason: search.reason)
         try calmClock(hubMilliseconds: hubMilliseconds)

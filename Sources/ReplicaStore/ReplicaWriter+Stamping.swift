@@ -155,6 +155,7 @@ extension ReplicaWriter {
 
     private func unsentRun(acceptedSeq: UInt64) throws -> [UnsentChangeSet] {
         var run: [UnsentChangeSet] = []
+        let sentSeq = max(acceptedSeq, UInt64(clamping: try fact(.carriedSeq) ?? 0))
         let rows = try Row.fetchCursor(
             db,
             sql: """
@@ -166,7 +167,7 @@ extension ReplicaWriter {
         )
         while let row = try rows.next() {
             let seq = UInt64(clamping: row[2] as Int64)
-            let isSent = seq <= acceptedSeq && !isPlanted(.correctedAfterLeavingHome)
+            let isSent = seq <= sentSeq && !isPlanted(.correctedAfterLeavingHome)
             guard row[1] as UInt32 == node.origin.rawValue, !isSent, let floor = row[4] as Int64? else { break }
             let stamping = Stamping(
                 floor: HybridTimestamp(packed: UInt64(bitPattern: floor)) ?? .zero,

@@ -237,7 +237,7 @@ struct StoppedProcessTests {
                 }(), ["is damaged at byte", missing]
             ),
             ("cut", bytes.dropLast(200), [missing]),
-            ("text", Data("hello".utf8), ["is not a snapshot"]),
+            ("text", Data("hello".utf8), ["is no file that"]),
         ] {
             let path = office.home.path + "/" + name
             try content.write(to: URL(fileURLWithPath: path))

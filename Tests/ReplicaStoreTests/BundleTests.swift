@@ -181,4 +181,56 @@ struct BundleTests {
         let fleet = try hub.replica.registeredNodes()
         #expect(fleet.first { $0.name == "isfahan" }?.skewMilliseconds == nil)
     }
+
+    @Test("Head office's signed receipt comes back by file, and an older file takes nothing of it away")
+    func receipts() throws {
+        try branch.add(["name": .text("1")])
+        try exchange(branch, "isfahan")
+        let first = try Data(contentsOf: URL(filePath: path("back")))
+        #expect(try branch.replica.ownReceipt().confirmed?.statement.seq == 1)
+        #expect(try branch.replica.ownReceipt().isReplaceable)
+        try branch.add(["name": .text("2")])
+        #expect(try !branch.replica.ownReceipt().isReplaceable)
+        try exchange(branch, "isfahan")
+        #expect(try branch.replica.ownReceipt().isReplaceable)
+        try first.write(to: URL(filePath: path("old")))
+        #expect(try read(branch, "old").changeSets == 0)
+        #expect(try branch.replica.ownReceipt().confirmed?.statement.seq == 2)
+    }
+
+    @Test("A branch without a line keeps how far head office's audit log reaches, and tells it back")
+    func audit() throws {
+        #expect(try hub.replica.verifyAudit().anchoredThrough == 0)
+        try exchange(branch, "isfahan")
+        try exchange(branch, "isfahan")
+        let verdict = try hub.replica.verifyAudit()
+        #expect(verdict.findings.isEmpty && verdict.entries > 0 && verdict.anchoredThrough == verdict.entries)
+    }
+
+    @Test("What lies in a bundle keeps its time, although a line that comes before it could correct the clock")
+    func carriedTime() throws {
+        // Within what head office lets pass.
+        branch.setWall(by: 60_000)
+        try branch.add(["name": .text("1")])
+        try write(branch, "there")
+        try branch.add(["name": .text("2")])
+        // The line breaks after the clock was measured, and before anything was handed in.
+        try branch.sync(with: hub, cutAfter: 2)
+        #expect(try hub.replica.read { try $0.count(.customer) } == 0)
+        try read(hub, "there")
+        #expect(try hub.replica.read { try $0.count(.customer) } == 1)
+        try exchange(branch, "isfahan")
+        #expect(try hub.replica.read { try $0.count(.customer) } == 2)
+        try expectEqual([hub, branch])
+    }
+
+    @Test("A file that says that a record is larger than any message is refused before it is read")
+    func oversized() throws {
+        try branch.add(["name": .text("1")])
+        try write(branch, "there")
+        var bytes = [UInt8](try Data(contentsOf: URL(filePath: path("there"))).prefix(16))
+        bytes += [1, 0, 0, 0, 4] + [UInt8](repeating: 0, count: 1 << 20)
+        try Data(bytes).write(to: URL(filePath: path("large")))
+        #expect(throws: SnapshotFileFailure.damaged(path("large"), offset: 16)) { try read(hub, "large") }
+    }
 }
