@@ -189,7 +189,7 @@ let package = Package(
         .testTarget(
             name: "ReplicaStoreTests",
             dependencies: [
-                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "Trust", "TestKit", "SimulationKit",
+                "ReplicaStore", "SyncProtocol", "CRM", "Causality", "Trust", "TestKit", "SimulationKit", "MatchingKit",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ]

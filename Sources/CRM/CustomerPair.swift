@@ -23,6 +23,11 @@ package struct ScoredPair: Hashable, Sendable {
     package let pair: CustomerPair
     package let score: Int
 
+    package init(pair: CustomerPair, score: Int) {
+        self.pair = pair
+        self.score = score
+    }
+
     /// Whether `left` stands before `right` in the queue: by score, then by pair.
     package static func queueOrder(_ left: ScoredPair, _ right: ScoredPair) -> Bool {
         left.score == right.score ? left.pair < right.pair : left.score > right.score
@@ -33,4 +38,9 @@ package struct ScoredPair: Hashable, Sendable {
 package struct RuleLink: Hashable, Sendable {
     package let pair: CustomerPair
     package let rule: LinkRule
+
+    package init(pair: CustomerPair, rule: LinkRule) {
+        self.pair = pair
+        self.rule = rule
+    }
 }

@@ -160,14 +160,8 @@ extension MatchingIndex {
 
     /// The holders of a key, if it is worth to compare with all of them.
     private func usable(_ key: MatchingKey) -> Block? {
-        guard let block = blocks[key] else { return nil }
-        switch key.kind {
-        case .contact: return block.count <= MatchingWeights.blockMax && !isGeneric(key) ? block : nil
-        case .block: return block.count <= MatchingWeights.blockMax ? block : nil
-        // Links by rule must not depend on how many there are.
-        case .code: return isGeneric(key) ? nil : block
-        case .exact: return block
-        }
+        guard let block = blocks[key], !isGeneric(key), block.count <= key.holdersMax ?? .max else { return nil }
+        return block
     }
 
     private func isGeneric(_ key: MatchingKey) -> Bool { comparison.genericValues.contains(key) }
@@ -189,12 +183,7 @@ extension MatchingIndex {
     ///
     /// - Returns: Its holders, if that changed.
     private mutating func judge(_ key: MatchingKey, _ block: Block) -> [RowID] {
-        let namesMax: Int
-        switch key.kind {
-        case .contact: namesMax = MatchingWeights.namesOfContactMax
-        case .code: namesMax = MatchingWeights.namesOfCodeMax
-        case .block, .exact: return []
-        }
+        guard let namesMax = key.namesMax else { return [] }
         let wasGeneric = isGeneric(key)
         guard !named.contains(key), wasGeneric || block.count > namesMax else { return [] }
         var names: Set<UInt64> = []

@@ -195,6 +195,26 @@ package struct MatchingKey: Hashable, Comparable, Sendable {
     /// What the key is good for.
     package var kind: Kind { Kind(rawValue: rawValue & 3) ?? .block }
 
+    /// A key as it was stored.
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// Under more different names than this the value says nothing; nil for keys of which that is not asked.
+    package var namesMax: Int? {
+        switch kind {
+        case .contact: MatchingWeights.namesOfContactMax
+        case .code: MatchingWeights.namesOfCodeMax
+        case .block, .exact: nil
+        }
+    }
+
+    /// Above so many holders a key is not looked at; nil where links by rule are found, which must not depend on it.
+    package var holdersMax: Int? {
+        switch kind {
+        case .contact, .block: MatchingWeights.blockMax
+        case .code, .exact: nil
+        }
+    }
+
     init(_ kind: Kind, number: UInt64) { rawValue = number & ~3 | kind.rawValue }
 
     package static func < (left: MatchingKey, right: MatchingKey) -> Bool { left.rawValue < right.rawValue }

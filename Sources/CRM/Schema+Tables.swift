@@ -5,9 +5,10 @@
 extension Schema {
     /// The schema of this version.
     package static let current = Schema(
-        version: 3,
+        version: 4,
         tables: [
-            .customer, .contactPoint, .activity, .salesOrder, .orderLine, .branch, .staff, .identityDecision, .conflict,
+            .customer, .contactPoint, .relation, .activity, .salesOrder, .orderLine, .branch, .staff, .identityDecision,
+            .conflict,
         ]
     )
 }
@@ -76,6 +77,29 @@ extension TableDescription {
             .one("label"),
             .address,
             .one("state", .choice(["good", "bounced", "wrong", "old"])),
+        ]
+    )
+
+    /// How one customer stands to another: `customer` is the employee, subsidiary or partner of `other`.
+    package static let relation = TableDescription(
+        3,
+        "relation",
+        .everyNode,
+        [
+            .one("customer", .reference("customer"), required: true, indexed: true),
+            .one("other", .reference("customer"), required: true, indexed: true),
+            .one(
+                "kind",
+                .choice([
+                    "employee", "contactPerson", "manager", "family", "referredBy", "subsidiaryOf", "partnerOf",
+                    "supplierOf", "other",
+                ]),
+                required: true
+            ),
+            .one("role"),
+            .one("fromDay", .day),
+            .one("untilDay", .day),
+            .one("note"),
         ]
     )
 

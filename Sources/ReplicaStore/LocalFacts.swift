@@ -59,6 +59,9 @@ enum LocalFact: String {
     case snapshotSchema
     /// The customers up to this identifier have been indexed again, after rows came in beside the log.
     case searchedCustomer
+    /// Up to here in the log it was noted which customers have changed, and by which rules they were compared; see
+    /// ``ReplicaWriter/matchedPosition()``.
+    case matchedPosition, matchedRules
     /// At a branch: the newest time that head office has told, rounded down to a day.
     case hubTimeSeen
     /// At a branch: the number of the code with which head office turned it away last, until it is let in again.

@@ -378,6 +378,7 @@ extension Replica {
                 if table.number == TableDescription.customer.number {
                     for id in ids { try indexForSearch(id, writer) }
                 }
+                try writer.noteMatching(ids, of: table)
                 return ids.count
             }
         }

@@ -96,10 +96,10 @@ extension ReplicaReader {
         return ordered(found)
     }
 
-    /// A customer's rows in all tables, deleted ones too, by table and identifier.
-    package func belongings(ofCustomer id: RowID) throws -> [(row: StoredRow, isDeleted: Bool)] {
+    /// The rows of some customers in all tables, deleted ones too, by table and identifier.
+    package func belongings(ofCustomers ids: [RowID]) throws -> [(row: StoredRow, isDeleted: Bool)] {
         var rows: [(StoredRow, Bool)] = []
-        for (table, ids) in try belongings(of: [TableDescription.customer.number: [id.rawValue]]) {
+        for (table, ids) in try belongings(of: [TableDescription.customer.number: Set(ids.map(\.rawValue))]) {
             for id in ids {
                 if let row = try row(table, id: id) {
                     rows.append((row, false))
@@ -113,14 +113,20 @@ extension ReplicaReader {
 }
 
 extension Replica {
-    /// At head office: erases a customer with all that belongs to it, here now and everywhere at the next contact.
-    package func erase(customer id: RowID) throws -> Erasure {
+    /// At head office: erases records of customers with all that belongs to them, here now and everywhere at the next
+    /// contact.
+    package func erase(customers ids: [RowID]) throws -> Erasure {
         try erase { reader in
-            let isKnown = try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil
-            guard isKnown else { throw try reader.absence(of: id, in: .customer) }
-            return try reader.belongings(of: [TableDescription.customer.number: [id.rawValue]])
+            for id in ids {
+                let isKnown = try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil
+                guard isKnown else { throw try reader.absence(of: id, in: .customer) }
+            }
+            return try reader.belongings(of: [TableDescription.customer.number: Set(ids.map(\.rawValue))])
         }
     }
+
+    /// The same for one record.
+    package func erase(customer id: RowID) throws -> Erasure { try erase(customers: [id]) }
 
     /// At head office: erases the rows of all tables that were deleted before a moment.
     package func erase(deletedBefore milliseconds: UInt64) throws -> Erasure {

@@ -45,9 +45,10 @@ extension Replica {
                     wanted = [RowKey(table: row[0], id: row[1])]
                 }
                 let applied = try writer.retryParked(wanted)
-                // The search index follows the log, and this is behind where it has come to.
-                for row in Set(applied) where row.table == TableDescription.customer.number {
-                    try indexForSearch(row.id, writer)
+                // What follows the log has come further than this.
+                for row in Set(applied) {
+                    if row.table == TableDescription.customer.number { try indexForSearch(row.id, writer) }
+                    if let table = schema.table(number: row.table) { try writer.noteMatching([row.id], of: table) }
                 }
                 return applied.count
             }

@@ -171,7 +171,7 @@ extension Replica {
     }
 
     /// Reads the change set in a log row. A large one, which takes many pieces to follow, stays open until then.
-    private func withContent<Result>(
+    func withContent<Result>(
         of body: Data?,
         isLarge: Bool,
         _ position: UInt64,

@@ -32,6 +32,9 @@ package final class Replica: Sendable {
     let writerTurn = WriterTurn()
     /// How many customers are indexed in one turn of the writer.
     let searchPace = Mutex(WorkPace(unitsMax: 2000))
+    /// How many customers are compared in one turn of the writer, and who is at it.
+    let matchingPace = Mutex(WorkPace(unitsMin: 10, unitsMax: 500))
+    let matchingTurn = NSLock()
     /// How many wait for the writer.
     private let waiting = Atomic(0)
     let policy = Mutex(ReplicaPolicy())
@@ -58,7 +61,7 @@ package final class Replica: Sendable {
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 6
+    package static let format = 7
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.

@@ -175,7 +175,10 @@ extension ReplicaWriter {
         try db.cachedStatement(sql: "DELETE FROM pending WHERE tableNumber = ? AND id = ?")
             .execute(arguments: [table.number, id])
         try forgetParked(RowKey(table: table.number, id: id))
-        if table.number == TableDescription.customer.number { try removeFromSearch(id) }
+        if table.number == TableDescription.customer.number {
+            try removeFromSearch(id)
+            try removeFromMatching(id)
+        }
         try judge?.forget(ConflictJudge.RowKey(table: table.number, row: id))
     }
 

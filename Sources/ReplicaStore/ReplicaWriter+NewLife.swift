@@ -146,6 +146,8 @@ extension ReplicaWriter {
         try db.cachedStatement(sql: "UPDATE searchState SET position = min(position, ?), customer = 0").execute(
             arguments: [Int64(clamping: end.position)]
         )
+        // Rows went back to what they were, so all are compared again.
+        try note(.matchedPosition, nil)
         try db.cachedStatement(sql: "DELETE FROM firstIdentity WHERE issuedOrigin = ? AND issuedSeq > ?").execute(
             arguments: [old.rawValue, Int64(clamping: fork)]
         )

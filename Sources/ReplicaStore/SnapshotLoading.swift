@@ -239,6 +239,7 @@ extension Replica {
         let own = head.progress.first { $0.id.origin == writer.node.origin }?.id.seq
         try writer.note(.snapshotOwnSeq, own.map { Int64(clamping: $0) })
         try writer.note(.searchedCustomer, 0)
+        try writer.note(.matchedPosition, nil)
         try writer.db.cachedStatement(sql: "DELETE FROM snapshotLoad").execute()
         return nil
     }

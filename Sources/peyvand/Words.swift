@@ -142,7 +142,9 @@ struct Words: Sendable {
         "order": "سفارش", "invoice": "فاکتور", "creditNote": "برگشت از فروش", "draft": "پیش‌نویس",
         "sent": "فرستاده", "accepted": "پذیرفته", "rejected": "ردشده", "issued": "صادرشده",
         "unknown": "نامعلوم",
-        "yes": "بله", "no": "خیر", "document": "سند", "officer": "کارشناس", "import": "ورود از فایل",
+        "mobile": "همراه", "address": "نشانی", "account": "حساب", "good": "درست", "bounced": "برگشتی",
+        "wrong": "اشتباه",
+        "old": "قدیمی", "yes": "بله", "no": "خیر", "document": "سند", "officer": "کارشناس", "import": "ورود از فایل",
     ]
 
     // MARK: write, import, dump
@@ -490,6 +492,11 @@ enum FieldLabels {
     ]
 
     private static let otherLabels: [String: Label] = [
+        "role": Label("role", "نقش"),
+        "fromDay": Label("from", "از روز"),
+        "untilDay": Label("until", "تا روز"),
+        "label": Label("label", "برچسب"),
+        "other": Label("other customer", "مشتری دیگر"),
         "customer": Label("customer", "مشتری", "customer id", "customer key", "شناسه مشتری", "کد مشتری"),
         "kind": Label("kind", "نوع", "type"),
         "at": Label("time", "زمان", "تاریخ", "date", "تاریخ و ساعت"),

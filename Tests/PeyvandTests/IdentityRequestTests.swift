@@ -164,6 +164,48 @@ struct IdentityRequestTests {
         #expect(try node.ask(ListDuplicates()).count == 0)
     }
 
+    @Test("Erasing a person, or handing out what is kept of one, goes for every record of that person, and no other's")
+    func privacy() throws {
+        let offices = try Offices()
+        let other = try offices.hub.addCustomer(["name": "حسن نوری"])
+        try offices.meet()
+        let hub = offices.hub
+        // Two customers and two calls.
+        #expect(try hub.ask(ExportPerson(customer: offices.second)).rows == 4)
+        let shared = try #require(throws: CommandFailure.self) { try hub.ask(ErasePerson(customer: "0013542419")) }
+        #expect(shared.sentence.contains(offices.first) && shared.sentence.contains(offices.second))
+        let erased = try hub.ask(ErasePerson(customer: offices.second))
+        #expect(erased.members == [offices.first, offices.second])
+        #expect(erased.erased.map(\.rows) == [2, 2])
+        try offices.meet()
+        for office in offices.all {
+            for id in [offices.first, offices.second] {
+                #expect(throws: StoreFailure.self) { try office.ask(ShowCustomer(customer: id)) }
+            }
+            #expect(try office.ask(ShowCustomer(customer: other)).name == "حسن نوری")
+        }
+    }
+
+    @Test("Recording somebody who is here already warns, and writes the record all the same; status counts the pair")
+    func warns() throws {
+        let node = try TestNode()
+        let first = try node.addCustomer(["name": "مريم كريمي", "city": "یزد"])
+        let fields = ["name": "مریم کریمی", "city": "يزد"].mapValues { FieldInput.text($0) }
+        let written = try node.ask(AddRow(table: "customer", fields: fields))
+        let warning = try #require(written.warnings.first)
+        #expect(warning.sentence.contains(first) && warning.sentence.contains("customer link"))
+        #expect(warning.persian.contains(first))
+        #expect(try node.ask(ShowStatus()).duplicates == 1)
+        let view = try node.ask(ShowCustomer(customer: written.id))
+        #expect(view.duplicates.map(\.id) == [first] && view.duplicates.map(\.score) == [9])
+        #expect(try node.ask(AddRow(table: "customer", fields: ["name": .text("حسن نوری")])).warnings.isEmpty)
+        let coded: [String: FieldInput] = ["name": .text("حسن نوری"), "nationalCode": .text("0013542419")]
+        let one = try node.ask(AddRow(table: "customer", fields: coded)).id
+        let again = try node.ask(AddRow(table: "customer", fields: coded))
+        #expect(again.warnings.contains { $0.sentence.contains("is one customer with \(one)") })
+        #expect(try node.ask(ListDuplicates(rebuilds: true)).count == node.ask(ListDuplicates()).count)
+    }
+
     @Test("A cluster found around one record is the one that all rows at once give")
     func wholeAndAround() throws {
         let node = try TestNode()

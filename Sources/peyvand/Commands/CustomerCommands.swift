@@ -104,32 +104,10 @@ private struct ShowCustomerCommand: SessionCommand {
 
     func run(_ session: CommandSession) async throws {
         let view = try await session.ask(ShowCustomer(customer: customer))
-        try session.output.result(view, text: text(view, session))
+        try session.output.result(view, text: CustomerPage(view, session.output).text)
         let former = try await session.ask(FormerNumber(table: TableDescription.customer.name, row: customer))
         let others = former.filter { $0 != view.id }
         if former.contains(view.id) { session.output.message(session.words.nowNumbered(customer, view.id)) }
         if !others.isEmpty { session.output.message(session.words.alsoFormerNumber(customer, of: others)) }
-    }
-
-    private func text(_ view: CustomerView, _ session: CommandSession) -> String {
-        let words = session.words
-        var page =
-            (view.deleted ? words.isDeleted(.customer, view.id) : "")
-            + RowText(session).page(view.id, view.fields, .customer) + words.members(of: view)
-        if !view.conflicts.isEmpty { page += "\n" + words.conflicts(of: view, session.output.style) }
-        guard !view.timeline.isEmpty else { return page }
-        var table = TextTable([
-            .init(words.title("time")), .init(words.title("kind")), .init(words.title("id")),
-            .init(words.title("branch")), .init(words.title("summary"), widthMax: 60),
-            .init(words.title("amount"), .right),
-        ])
-        for event in view.timeline {
-            let time = event.day.map(words.day) ?? event.at.map(words.time) ?? ""
-            table.add([
-                .init(time), .init(words.word(event.kind)), .init(event.id), .init(event.branch ?? ""),
-                .init(event.summary ?? ""), .init(event.amount.map(words.money) ?? ""),
-            ])
-        }
-        return "\(page)\n\(words.timeline)\n\(table.rendered(session.output.style))"
     }
 }

@@ -9,7 +9,7 @@ struct ListDuplicatesCommand: SessionCommand {
     )
 
     @OptionGroup var node: NodeOptions
-    @Flag(help: "Compare everything anew, which happens in any case.") var rebuild = false
+    @Flag(help: "Compare everything anew, not only what has changed.") var rebuild = false
     @Option(help: "At most so many.") var limit = 100
 
     func validate() throws {
@@ -17,12 +17,16 @@ struct ListDuplicatesCommand: SessionCommand {
     }
 
     func run(_ session: CommandSession) async throws {
+        var isShown = false
         var line = ProgressLine.onStandardError(
             session.words.choose("Comparing customers", "مقایسهٔ مشتریان"),
             isPersian: session.output.language == .fa
         )
-        let found = try await session.connection.perform(ListDuplicates(limit: limit)) { line.update(count: $0.count) }
-        line.finish()
+        let found = try await session.connection.perform(ListDuplicates(limit: limit, rebuilds: rebuild)) {
+            isShown = true
+            line.update(count: $0.count, total: $0.total)
+        }
+        if isShown { line.finish() }
         try session.output.result(found, text: text(found, session))
     }
 

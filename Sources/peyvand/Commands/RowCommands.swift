@@ -183,7 +183,9 @@ extension NounType {
 struct RowText: Sendable {
     private let output: Output
 
-    init(_ session: CommandSession) { output = session.output }
+    init(_ session: CommandSession) { self.init(session.output) }
+
+    init(_ output: Output) { self.output = output }
 
     private var words: Words { output.words }
 
@@ -217,7 +219,7 @@ struct RowText: Sendable {
         return table.rendered(output.style)
     }
 
-    private func value(_ column: ColumnDescription, _ fields: [String: PrintedField]) -> String {
+    func value(_ column: ColumnDescription, _ fields: [String: PrintedField]) -> String {
         fields[column.name].map { words.value($0, of: column) } ?? ""
     }
 }

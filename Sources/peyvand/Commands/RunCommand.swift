@@ -140,7 +140,9 @@ struct RunCommand: AsyncParsableCommand {
                 try lineUse.adopt(read)
             }
         )
-        var services: [any Service] = [live, UpkeepService(replica: replica, logger: logger)]
+        var services: [any Service] = [
+            live, UpkeepService(replica: replica, logger: logger), MatchingService(replica: replica, logger: logger),
+        ]
         if let link { services.append(link) }
         services.append(
             CommandService(node: service, path: settings.socketPath, logger: logger) { readiness.has(.commands) }

@@ -12,7 +12,7 @@ struct ShowCustomer: NodeRequest {
         try node.replica.read { reader in
             let id = try RowArgument.resolve(customer, in: .customer, reader)
             let bin = try reader.deletedRow(.customer, id: id).map(RowValues.init)
-            guard let view = try CustomerView(of: id, from: reader, deleted: bin) else {
+            guard let view = try CustomerView(of: id, from: reader, deleted: bin, likely: reader.openDuplicates) else {
                 throw try reader.absence(of: id, in: .customer)
             }
             return view

@@ -32,55 +32,42 @@ struct Duplicates: Codable, Sendable {
     let count: Int
 }
 
-/// Finds pairs that look like one customer and about which nothing is decided.
-///
-/// Compares everything anew each time: nothing is kept from one time to the next.
+/// Reads the queue: pairs that look like one customer and about which nothing is decided.
 struct ListDuplicates: NodeRequest {
     static let name = "customer.duplicates"
 
     var limit = 100
+    /// Compares everything anew instead of what has changed.
+    var rebuilds = false
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Duplicates {
-        let state = try node.replica.read(State.init)
-        let matches = try state.index.allMatches { try progress(ProgressReport(count: $0, total: state.index.count)) }
-        let clusters = CustomerClusters(decisions: state.decisions, links: matches.links)
-        let open = matches.likely.filter { state.decisions[$0.pair] == nil && !clusters.areOne($0.pair) }
+        let told = { (count: Int, total: Int) in try progress(ProgressReport(count: count, total: total)) }
+        if rebuilds {
+            try node.replica.rebuildMatching(progress: told)
+        } else {
+            try node.replica.followMatching(progress: told)
+        }
         return try node.replica.read { reader in
-            let printed = try open.prefix(limit).map { try print($0, state, reader) }
-            return Duplicates(duplicates: printed, count: open.count)
+            let comparison = MatchingComparison(genericValues: try reader.genericKeys())
+            return Duplicates(
+                duplicates: try reader.openDuplicates(limit: limit).map { try print($0, comparison, reader) },
+                count: try reader.openDuplicateCount()
+            )
         }
     }
 
-    /// What one state of the replica knows.
-    private struct State {
-        var index = MatchingIndex()
-        var decisions: [CustomerPair: IdentityVerdict]
-
-        init(_ reader: ReplicaReader) throws {
-            var points: [RowID: [RowValues]] = [:]
-            try reader.forEachRow(.contactPoint) { row in
-                let point = RowValues(row)
-                if let customer = point.reference("customer") { points[customer, default: []].append(point) }
-            }
-            var decided: [RowValues] = []
-            try reader.forEachRow(.identityDecision) { decided.append(RowValues($0)) }
-            decisions = IdentityDecisions.states(of: decided)
-            var index = MatchingIndex()
-            try reader.forEachRow(.customer) { row in
-                index.set(MatchingRecord(RowValues(row), contactPoints: points[row.id] ?? []))
-            }
-            self.index = index
-        }
-    }
-
-    private func print(_ scored: ScoredPair, _ state: State, _ reader: ReplicaReader) throws -> PrintedDuplicate {
+    private func print(
+        _ scored: ScoredPair,
+        _ comparison: MatchingComparison,
+        _ reader: ReplicaReader
+    ) throws -> PrintedDuplicate {
         let pair = scored.pair
         func name(_ id: RowID) throws -> String {
             try reader.values(.customer, id: id).map(CustomerView.name) ?? ""
         }
         var reasons: [PrintedDuplicate.Reason] = []
-        if let low = state.index[pair.low], let high = state.index[pair.high] {
-            reasons = state.index.comparing.reasons(low, high).map {
+        if let low = try reader.matchingRecord(of: pair.low), let high = try reader.matchingRecord(of: pair.high) {
+            reasons = comparison.reasons(low, high).map {
                 PrintedDuplicate.Reason(
                     field: $0.field.rawValue,
                     level: $0.level.rawValue,

@@ -12,6 +12,8 @@ struct PrintedErasure: Codable, Sendable {
     /// The position of the order, as everything that is made has an id; nil when there was nothing to erase.
     @OrNull var id: String?
     @OrNull var position: UInt64?
+    /// The records that were the person: the one that was named, and those that are one customer with it.
+    let members: [String]
     let erased: [Rows]
     /// The nodes that have not heard of it yet.
     let waiting: [String]
@@ -30,9 +32,10 @@ struct ErasePerson: NodeRequest {
         let replica = node.replica
         guard replica.node.role == .headOffice else { throw StoreFailure.onlyHeadOfficeErases }
         let erasure: Erasure
+        var members: [RowID] = []
         if let customer {
-            let id = try replica.read { try RowArgument.resolve(customer, in: .customer, $0, isToChange: true) }
-            erasure = try replica.erase(customer: id)
+            members = try replica.read { try $0.records(ofPerson: customer) }
+            erasure = try replica.erase(customers: members)
         } else {
             erasure = try replica.erase(deletedBefore: try Self.moment(deletedBefore ?? ""))
         }
@@ -40,6 +43,7 @@ struct ErasePerson: NodeRequest {
         return PrintedErasure(
             id: erasure.position.map { String($0) },
             position: erasure.position,
+            members: members.map(\.description),
             erased: erasure.rows.map { PrintedErasure.Rows(table: $0.table, rows: $0.count) },
             waiting: order?.waiting ?? []
         )
@@ -112,11 +116,7 @@ struct ExportPerson: NodeRequest {
         let named = try node.replica.read { try RowArgument.resolve(customer, in: .customer, $0, isToChange: true) }
         try node.replica.audit(.export, "customer \(named)")
         return try node.replica.read { reader in
-            let id = try RowArgument.resolve(customer, in: .customer, reader, isToChange: true)
-            guard try reader.row(.customer, id: id) != nil || reader.deletedRow(.customer, id: id) != nil else {
-                throw try reader.absence(of: id, in: .customer)
-            }
-            let rows = try reader.belongings(ofCustomer: id)
+            let rows = try reader.belongings(ofCustomers: reader.records(ofPerson: customer))
             for (row, isDeleted) in rows {
                 let time = Int64(clamping: row.stamp.time.milliseconds)
                 let line = Line(
@@ -132,5 +132,19 @@ struct ExportPerson: NodeRequest {
             }
             return Dump.Summary(rows: rows.count)
         }
+    }
+}
+
+extension ReplicaReader {
+    /// The record that somebody names, and all others that are one customer with it, those in the recycle bin too.
+    ///
+    /// - Throws: ``CommandFailure`` or ``StoreFailure`` when there is none, or several have the number.
+    fileprivate func records(ofPerson typed: String) throws -> [RowID] {
+        let id = try RowArgument.resolve(typed, in: .customer, self, isToChange: true)
+        func isHere(_ id: RowID) throws -> Bool {
+            try row(.customer, id: id) != nil || deletedRow(.customer, id: id) != nil
+        }
+        guard try isHere(id) else { throw try absence(of: id, in: .customer) }
+        return try CustomerCluster(of: id, from: self).members.filter(isHere)
     }
 }

@@ -18,6 +18,10 @@ struct WrittenRow: Codable, Sendable {
         let sentence: String
         let persian: String
 
+        init(field: String, sentence: String, persian: String) {
+            (self.field, self.sentence, self.persian) = (field, sentence, persian)
+        }
+
         init(_ warning: EntryWarning) {
             field = warning.column
             sentence = warning.description
@@ -54,11 +58,29 @@ struct AddRow: NodeRequest {
             entry.setDefaults(from: .person, branch: RowEntry.branch(transaction), in: node)
             return (try transaction.insert(table.name, entry.values), entry.warnings)
         }
+        let id = written.result.0
+        let likely = table == .customer ? likelySame(as: id, in: node) : []
         return WrittenRow(
-            id: written.result.0.description,
+            id: id.description,
             position: written.position,
-            warnings: written.result.1.map(WrittenRow.Warning.init)
+            warnings: written.result.1.map(WrittenRow.Warning.init) + likely
         )
+    }
+
+    /// How many likely duplicates of a new customer are named.
+    private static let likelyMax = 3
+
+    /// Who the new customer may be as well. It is written: nothing that goes wrong here may look as if it were not.
+    private func likelySame(as id: RowID, in node: NodeService) -> [WrittenRow.Warning] {
+        guard (try? node.replica.followMatchingQuickly()) == true else { return [] }
+        let found = try? node.replica.read { reader in
+            let others = try CustomerCluster(of: id, from: reader).visible.filter { $0 != id }
+            return others.map { WrittenRow.Warning.isOne(id, $0) }
+                + (try reader.openDuplicates(of: [id]).prefix(Self.likelyMax).map { scored in
+                    .mayBeOne(id, scored.pair.low == id ? scored.pair.high : scored.pair.low, score: scored.score)
+                })
+        }
+        return found ?? []
     }
 }
 
@@ -186,5 +208,31 @@ extension ReplicaReader {
     func requiredRow(_ table: TableDescription, id: RowID) throws -> StoredRow {
         if let row = try row(table, id: id) { return row }
         throw try absence(of: id, in: table)
+    }
+}
+
+extension WrittenRow.Warning {
+    /// A rule links the new record with another one.
+    static func isOne(_ id: RowID, _ other: RowID) -> WrittenRow.Warning {
+        WrittenRow.Warning(
+            field: "id",
+            sentence:
+                "\(id) is one customer with \(other), by code or by name, birth day and mobile number. Both are kept; "
+                + "`customer unlink \(id) \(other)` parts them.",
+            persian: "\(id) با \(other) یک مشتری است (به کد، یا به نام و تاریخ تولد و همراه). هر دو می‌مانند و "
+                + "`customer unlink \(id) \(other)` آن‌ها را جدا می‌کند."
+        )
+    }
+
+    /// The new record looks like another one.
+    static func mayBeOne(_ id: RowID, _ other: RowID, score: Int) -> WrittenRow.Warning {
+        WrittenRow.Warning(
+            field: "id",
+            sentence:
+                "\(id) looks like \(other) (score \(score)). If they are one customer: `customer link \(id) \(other)`; "
+                + "if not: `customer unlink \(id) \(other)`.",
+            persian: "\(id) مانند \(other) است (امتیاز \(PersianText.persianDigits(String(score)))). اگر یک مشتری‌اند: "
+                + "`customer link \(id) \(other)` و اگر نه: `customer unlink \(id) \(other)`."
+        )
     }
 }

@@ -172,7 +172,7 @@ struct ShowStatus: NodeRequest {
             skewMilliseconds: status.skewMilliseconds,
             parked: status.parked,
             conflicts: status.conflicts,
-            duplicates: 0,
+            duplicates: try node.replica.read { try $0.openDuplicateCount() },
             lease: retention.leaseExpiresAt.flatMap(rfc3339).map { PrintedStatus.Lease(expires: $0) },
             vector: status.vector.map {
                 PrintedStatus.Progress(origin: $0.origin.rawValue, node: $0.node, seq: $0.seq)

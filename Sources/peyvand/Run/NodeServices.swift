@@ -62,13 +62,11 @@ struct CommandService: Service {
 /// index follow the log, a piece at a time.
 final class UpkeepService: Service {
     private let replica: Replica
-    private let logger: Logger
-    /// Why the last look failed; nil when it did not.
-    private let trouble = Mutex<String?>(nil)
+    private let trouble: Trouble
 
     init(replica: Replica, logger: Logger) {
         self.replica = replica
-        self.logger = logger
+        trouble = Trouble("Upkeep", logger: logger)
     }
 
     /// How often it is looked whether something of the past may go.
@@ -90,20 +88,6 @@ final class UpkeepService: Service {
         }
     }
 
-    /// Tells of trouble once, when it begins or changes, and when it is over.
-    private func note(_ reason: String?) {
-        let before = trouble.withLock { trouble in
-            defer { trouble = reason }
-            return trouble
-        }
-        guard before != reason else { return }
-        if let reason {
-            logger.warning("Upkeep cannot be done now; it is tried again", metadata: ["reason": "\(reason)"])
-        } else {
-            logger.info("Upkeep is done again")
-        }
-    }
-
     /// Lets go of a piece of the past; goes on at the next look when there is more.
     private func trimIfDue() throws {
         guard trimDue.withLock({ $0 <= .now }) else { return }
@@ -121,13 +105,97 @@ final class UpkeepService: Service {
                     try replica.selfCheckTurn()
                     if scrubbing.isDue(every: Self.scrubInterval) { try replica.scrubErased() }
                     try trimIfDue()
-                    note(nil)
+                    trouble.note(nil)
                 } catch {
                     // Not fatal: a program may hold its lock for long, and it is tried again.
-                    note(CommandFailure(error).sentence)
+                    trouble.note(CommandFailure(error).sentence)
                 }
                 done.resume()
             }
+        }
+    }
+}
+
+/// Lets the queue of likely duplicates follow what was written, when the node has nothing else to do.
+///
+/// It looks at a node that writes no more at once, and at one that writes on and on now and then.
+final class MatchingService: Service {
+    private let replica: Replica
+    private let trouble: Trouble
+    /// Where the log ended at the last look, and since when the queue is behind.
+    private let last = Mutex<(end: UInt64, behindSince: ContinuousClock.Instant?)>((0, nil))
+
+    init(replica: Replica, logger: Logger) {
+        self.replica = replica
+        trouble = Trouble("Comparing customers", logger: logger)
+    }
+
+    /// A node is idle that has written nothing between two looks: then the queue follows within a second.
+    private static let interval = Duration.milliseconds(300)
+    /// A node that is never idle is not compared more often than that.
+    private static let patience = Duration.seconds(30)
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { [self] in
+            while !Task.isCancelled {
+                await self.look()
+                do { try await Task.sleep(for: Self.interval) } catch { return }
+            }
+        }
+    }
+
+    /// Whether it is time to follow.
+    private func isDue() throws -> Bool {
+        let lag = try replica.matchingLag()
+        return last.withLock { last in
+            let isIdle = last.end == lag.end
+            let since = lag.isDone ? nil : last.behindSince ?? .now
+            last = (lag.end, since)
+            return since.map { isIdle || .now - $0 > Self.patience } ?? false
+        }
+    }
+
+    /// One look, on a thread that may block.
+    private func look() async {
+        await withCheckedContinuation { done in
+            DispatchQueue.global(qos: .background).async { [self] in
+                do {
+                    if try isDue() {
+                        try replica.followMatching()
+                        last.withLock { $0.behindSince = nil }
+                    }
+                    trouble.note(nil)
+                } catch {
+                    trouble.note(CommandFailure(error).sentence)
+                }
+                done.resume()
+            }
+        }
+    }
+}
+
+/// Tells of trouble once, when it begins or changes, and when it is over.
+final class Trouble: Sendable {
+    private let work: String
+    private let logger: Logger
+    /// Why the last attempt failed; nil when it did not.
+    private let reason = Mutex<String?>(nil)
+
+    init(_ work: String, logger: Logger) {
+        self.work = work
+        self.logger = logger
+    }
+
+    func note(_ reason: String?) {
+        let before = self.reason.withLock { present in
+            defer { present = reason }
+            return present
+        }
+        guard before != reason else { return }
+        if let reason {
+            logger.warning("\(work) cannot be done now; it is tried again", metadata: ["reason": "\(reason)"])
+        } else {
+            logger.info("\(work) is done again")
         }
     }
 }
