@@ -33,7 +33,8 @@ struct FileExchangeProcessTests {
         #expect(try await done(at: hq, "bundle read \(there) --json").json["changeSets"] as? Int == 1)
         #expect(try await done(at: hq, "bundle read \(there) --json").json["changeSets"] as? Int == 0)
         try await done(at: hq, "bundle write \(back) --for isfahan")
-        #expect(try await done(at: branch, "receipt --json").json["replaceable"] as? Bool == false)
+        let early = try await peyvand(at: branch, "receipt --json")
+        #expect(try early.code == 1 && early.json["replaceable"] as? Bool == false, "\(early.message)")
         let read = try await done(at: branch, "bundle read \(back) --json").json
         #expect(read["confirmed"] as? Int == 1)
         #expect(try await done(at: branch, "receipt --json").json["replaceable"] as? Bool == true)
