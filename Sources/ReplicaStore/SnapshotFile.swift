@@ -1,4 +1,5 @@
 import Causality
+import Glibc
 import SyncProtocol
 
 // A snapshot in a file, for a branch whose line is slow or missing. `v` is a LEB128 number.
@@ -118,6 +119,9 @@ extension Replica {
         progress: (Int, Int) throws -> Void
     ) throws -> SnapshotFileReport {
         let node = self.node
+        guard access(path, R_OK) == 0 else {
+            throw SnapshotFileFailure.notReadable(path, reason: String(cString: strerror(errno)))
+        }
         guard node.role == .branch else { throw SnapshotFileFailure.notBranch }
         guard node.isJoined, let organisation = node.organisation, let hub = node.hub?.node else {
             throw StoreFailure.notJoined

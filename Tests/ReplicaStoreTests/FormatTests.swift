@@ -11,7 +11,11 @@ import Testing
 
 @Suite("Files of earlier versions")
 struct FormatTests {
-    @Test("A node's file of any format opens with everything that was in it", arguments: ["hq", "isfahan"], [1, 2, 3, 5])
+    @Test(
+        "A node's file of any format opens with everything that was in it",
+        arguments: ["hq", "isfahan"],
+        [1, 2, 3, 5]
+    )
     func opens(name: String, format: Int) throws {
         let site = try Site(database: Fixture.database(name, format: format))
         #expect(try rows(site.dump()) == rows(Fixture.dump(name, format: format)))

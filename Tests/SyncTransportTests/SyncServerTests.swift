@@ -227,7 +227,13 @@ struct SyncServerTests {
         let rootKey = try Key256.ofTests
         let failure = try await withHub(MemoryStore(hub: true)) { _, address -> SyncFailure? in
             do throws(SyncFailure) {
-                _ = try await SyncClient.join(at: address, rootKey: rootKey, join: { _ in shown }, limits: .patient, logger: quiet)
+                _ = try await SyncClient.join(
+                    at: address,
+                    rootKey: rootKey,
+                    join: { _ in shown },
+                    limits: .patient,
+                    logger: quiet
+                )
                 return nil
             } catch {
                 return error
