@@ -116,7 +116,7 @@ package struct TableBlock {
         self.number = number
         var reader = ByteReader(bytes)
         let columnCount = try reader.varint()
-        guard (1...64).contains(columnCount) else { throw .outOfRange("column count", offset: 0) }
+        guard columnCount > 0, columnCount <= UInt64(SyncLimits.columnsMax) else { throw .outOfRange("column count", offset: 0) }
         self.columnCount = Int(columnCount)
         // A row takes at least one byte, of its identifier.
         rowCount = try reader.count(bytesEach: 1)
@@ -150,7 +150,7 @@ package struct TableBlock {
         identifiers = UnsafeRawBufferPointer(rebasing: bytes[start..<reader.offset])
 
         var columns: [ColumnBlock] = []
-        for _ in 0..<(try reader.count(bytesEach: 4, max: 64)) {
+        for _ in 0..<(try reader.count(bytesEach: 4, max: SyncLimits.columnsMax)) {
             let number = try reader.varint()
             guard number < columnCount, Int(number) > columns.last?.number ?? 0 else {
                 throw .outOfRange("column number", offset: reader.offset)
