@@ -143,10 +143,11 @@ struct ContestedRow {
     }
 
     /// Whether nobody has to decide about a lost edit: somebody who had seen it has written the column again, or
-    /// has deleted the row, which is deleted still. A row that comes back brings the question back.
+    /// has deleted the row, which is deleted still. A row that comes back brings the question back, and a deletion
+    /// that was taken back has decided nothing, even where another one, unaware of all that, came after it.
     private func isAnswered(_ write: ContestedWrite, _ column: Int) -> Bool {
         isOverwritten(write, column)
-            || top?.operation == .delete && writes.contains { $0.operation == .delete && $0.saw(write) }
+            || top?.operation == .delete && writes.contains { isStanding($0) && $0.saw(write) }
     }
 
     /// Whether somebody who had seen an edit has written the column again.

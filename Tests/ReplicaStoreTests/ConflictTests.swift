@@ -372,6 +372,26 @@ struct ConflictTests {
         try expectEqual([hub, a, b, c])
     }
 
+    @Test("A deletion that was taken back hid a lost value from the list when another deletion came after it")
+    func takenBack() throws {
+        let (hub, a, b, _, id) = try offices()
+        try a.edit(id, ["city": .text("0")])
+        try a.sync(with: hub)
+        try hub.delete(id)
+        try a.sync(with: hub)
+        try a.restore(id)
+        try a.sync(with: hub)
+        // All this time B was away. It saw nothing of it, writes the same field later, and deletes the row.
+        b.wallMilliseconds += 60_000
+        try b.edit(id, ["city": .text("2")])
+        b.wallMilliseconds += 1000
+        try b.delete(id)
+        try converge(hub, [b, a])
+        try expectOracle(hub)
+        let lost = try hub.entries().filter { $0.changeSet("lost")?.origin == a.replica.node.origin }
+        #expect(lost.contains { ConflictValues.printed($0["lost"])["city"] == .text("0") })
+    }
+
     @Test("Whatever branches do to rows, in whatever order it arrives, exactly the losing writes are open")
     func randomHistories() throws {
         var random = SeededRandom(seed: testSeed("conflicts"))

@@ -58,22 +58,21 @@ package struct ConflictOracle {
             for column in table.allColumns.numbers {
                 holder[column] = writes.filter { $0.value(column) != nil }.max { $0.stamp < $1.stamp }
             }
+            let standing = writes.filter { deletion in
+                deletion.isDeletion && !writes.contains { $0.isRestore && $0.saw(deletion) }
+            }
             for write in writes {
                 let lost = write.change.columns.numbers.filter { column in
                     guard let holder = holder[column], holder.id != write.id else { return false }
                     return holder.value(column) != write.value(column)
-                        && !writes.contains { later in
-                            later.saw(write) && (last.isDeletion && later.isDeletion || later.value(column) != nil)
-                        }
+                        && !writes.contains { $0.saw(write) && $0.value(column) != nil }
+                        && !(last.isDeletion && standing.contains { $0.saw(write) })
                 }
                 for unit in Set(lost.map { table.completed(ColumnMask(column: $0)) }) {
                     lines.insert("\(row) edit \(write.id) \(names(unit))")
                 }
             }
             if last.isDeletion {
-                let standing = writes.filter { deletion in
-                    deletion.isDeletion && !writes.contains { $0.isRestore && $0.saw(deletion) }
-                }
                 let columns = holder.filter { _, write in !standing.contains { $0.id == write.id || $0.saw(write) } }
                     .keys
                 let restores = writes.filter { write in write.isRestore && !writes.contains { $0.saw(write) } }
