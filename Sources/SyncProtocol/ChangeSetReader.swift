@@ -116,7 +116,9 @@ package struct TableBlock {
         self.number = number
         var reader = ByteReader(bytes)
         let columnCount = try reader.varint()
-        guard columnCount > 0, columnCount <= UInt64(SyncLimits.columnsMax) else { throw .outOfRange("column count", offset: 0) }
+        guard columnCount > 0, columnCount <= UInt64(SyncLimits.columnsMax) else {
+            throw .outOfRange("column count", offset: 0)
+        }
         self.columnCount = Int(columnCount)
         // A row takes at least one byte, of its identifier.
         rowCount = try reader.count(bytesEach: 1)
