@@ -1,5 +1,4 @@
 import Causality
-import Glibc
 import SyncProtocol
 
 // A snapshot in a file, for a branch whose line is slow or missing. `v` is a LEB128 number.
@@ -119,14 +118,13 @@ extension Replica {
         progress: (Int, Int) throws -> Void
     ) throws -> SnapshotFileReport {
         let node = self.node
-        guard access(path, R_OK) == 0 else {
-            throw SnapshotFileFailure.notReadable(path, reason: String(cString: strerror(errno)))
-        }
+        // Whatever node this is: first of all the file must be one of these.
+        let file = try RecordFileReader(path, SnapshotFileFormat.magic)
+        try file.rewind()
         guard node.role == .branch else { throw SnapshotFileFailure.notBranch }
         guard node.isJoined, let organisation = node.organisation, let hub = node.hub?.node else {
             throw StoreFailure.notJoined
         }
-        let file = try RecordFileReader(path, SnapshotFileFormat.magic)
         try file.checkAll()
         let head = try file.head(organisation: organisation, hub: hub)
         let cursor = try withWriterState { $0.cursor }
