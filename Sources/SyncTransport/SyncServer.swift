@@ -22,6 +22,12 @@ package final class SyncServer: Sendable {
         /// Connections whose handshake is not over.
         var greeting: [ObjectIdentifier: any Channel] = [:]
         var isStopping = false
+
+        /// A connection waits no more among those that have not shown who they are.
+        mutating func leaveDoor(_ number: Int) {
+            gate.leave(number)
+            strangers[number] = nil
+        }
     }
 
     private let store: any SyncStore
@@ -54,6 +60,9 @@ package final class SyncServer: Sendable {
     package var connectedNodes: [UniqueID] {
         registry.withLock { $0.sessions.keys.sorted() }
     }
+
+    /// How many connections have come so far.
+    var connectionCount: Int { registry.withLock { $0.connections } }
 
     /// Uses the present identity from now on, and lets no line be resumed that was secured before.
     package func resetSecurity() {
@@ -282,8 +291,7 @@ package final class SyncServer: Sendable {
     /// A connection has a session, or has ended: it waits no more. Again does no harm.
     private func letGo(_ number: Int) {
         registry.withLock { registry in
-            registry.gate.leave(number)
-            registry.strangers[number] = nil
+            registry.leaveDoor(number)
             registry.pending = registry.pending.filter { $0.value.number != number }
         }
     }
@@ -293,8 +301,7 @@ package final class SyncServer: Sendable {
     private func expect(_ node: UniqueID, _ number: Int, _ connection: ByteChannel) async -> Bool {
         enum Place { case free, taken, newer }
         let (place, older) = registry.withLock { registry -> (Place, (any Channel)?) in
-            registry.gate.leave(number)
-            registry.strangers[number] = nil
+            registry.leaveDoor(number)
             let other = registry.pending[node]
             if let other, other.number > number { return (.newer, nil) }
             let count = registry.sessions.count + registry.pending.count

@@ -291,11 +291,13 @@ struct SyncServerTests {
         limits.handshakeTimeout = .seconds(3600)
         let (child, hub) = offices()
         let lines = Mutex<[PlainLine]>([])
-        let report = try await withHub(hub, limits: limits) { _, address in
+        let report = try await withHub(hub, limits: limits) { server, address in
             for _ in 0..<20 {
                 let line = try PlainLine(port: address.port)
                 lines.withLock { $0.append(line) }
             }
+            // Those that come after it could take its place in turn.
+            await eventually { server.connectionCount == 20 }
             return await SyncClient(store: child, logger: quiet).sync(with: address)
         }
         #expect(report.failure == nil && report.wasWelcomed)
