@@ -187,4 +187,13 @@ struct NodeOptions: ParsableArguments {
     }
 }
 
+/// The options of commands that list what can become long.
+struct ListLimit: ParsableArguments {
+    @Option(help: "At most so many.") var limit = 100
+
+    func validate() throws {
+        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
+    }
+}
+
 extension Language: ExpressibleByArgument {}

@@ -15,14 +15,10 @@ private struct ListAuditCommand: SessionCommand {
     static let configuration = CommandConfiguration(commandName: "list", abstract: "What was done, the newest first.")
 
     @OptionGroup var node: NodeOptions
-    @Option(help: "At most so many.") var limit = 100
-
-    func validate() throws {
-        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
-    }
+    @OptionGroup var list: ListLimit
 
     func run(_ session: CommandSession) async throws {
-        let entries = try await session.ask(ListAudit(limit: limit))
+        let entries = try await session.ask(ListAudit(limit: list.limit))
         try session.output.result(["audit": entries], text: session.words.audit(entries, session.output.style))
     }
 }

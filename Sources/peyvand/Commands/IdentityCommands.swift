@@ -10,11 +10,7 @@ struct ListDuplicatesCommand: SessionCommand {
 
     @OptionGroup var node: NodeOptions
     @Flag(help: "Compare everything anew, not only what has changed.") var rebuild = false
-    @Option(help: "At most so many.") var limit = 100
-
-    func validate() throws {
-        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
-    }
+    @OptionGroup var list: ListLimit
 
     func run(_ session: CommandSession) async throws {
         var isShown = false
@@ -22,7 +18,7 @@ struct ListDuplicatesCommand: SessionCommand {
             session.words.choose("Comparing customers", "مقایسهٔ مشتریان"),
             isPersian: session.output.language == .fa
         )
-        let found = try await session.connection.perform(ListDuplicates(limit: limit, rebuilds: rebuild)) {
+        let found = try await session.connection.perform(ListDuplicates(limit: list.limit, rebuilds: rebuild)) {
             isShown = true
             line.update(count: $0.count, total: $0.total)
         }

@@ -18,14 +18,10 @@ private struct ListParkedCommand: SessionCommand {
     )
 
     @OptionGroup var node: NodeOptions
-    @Option(help: "At most so many.") var limit = 100
-
-    func validate() throws {
-        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
-    }
+    @OptionGroup var list: ListLimit
 
     func run(_ session: CommandSession) async throws {
-        let parked = try await session.ask(ListParked(limit: limit))
+        let parked = try await session.ask(ListParked(limit: list.limit))
         try session.output.result(["parked": parked], text: session.words.parked(parked, session.output.style))
     }
 }

@@ -74,14 +74,10 @@ private struct ListVoidedCommand: SessionCommand {
     )
 
     @OptionGroup var node: NodeOptions
-    @Option(help: "At most so many.") var limit = 100
-
-    func validate() throws {
-        guard (1...100_000).contains(limit) else { throw ValidationError("--limit must be 1 to 100000.") }
-    }
+    @OptionGroup var list: ListLimit
 
     func run(_ session: CommandSession) async throws {
-        let rows = try await session.ask(ListVoided(limit: limit))
+        let rows = try await session.ask(ListVoided(limit: list.limit))
         try session.output.result(["void": rows], text: session.words.voided(rows, session.output.style))
     }
 }
