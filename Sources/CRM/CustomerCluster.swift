@@ -25,6 +25,14 @@ package struct CustomerCluster: Sendable {
         contradictions = clusters.contradictions
     }
 
+    /// The columns that links by rule are found through.
+    package static let columnsOfRules = ["nationalCode", "legalId", "mobile"]
+
+    /// Whether a rule links a record with another one.
+    package static func isLinkedByRule(_ id: RowID, from source: some RowSource) throws -> Bool {
+        try !Search(source).links(of: id).isEmpty
+    }
+
     /// Follows links from record to record. What cannot be reached cannot stand in the cluster.
     private struct Search<Source: RowSource> {
         let source: Source
@@ -49,7 +57,7 @@ package struct CustomerCluster: Sendable {
 
         /// The links by rule of one record. Who shares a code or mobile number with it is found by the indexes of
         /// these columns, and how many names share it tells whether it is generic.
-        private func links(of id: RowID) throws -> [RuleLink] {
+        func links(of id: RowID) throws -> [RuleLink] {
             guard let row = try source.values(.customer, id: id) else { return [] }
             let own = MatchingRecord(row)
             let (codeMax, contactMax) = (MatchingWeights.namesOfCodeMax, MatchingWeights.namesOfContactMax)

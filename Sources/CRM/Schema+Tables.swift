@@ -5,10 +5,10 @@
 extension Schema {
     /// The schema of this version.
     package static let current = Schema(
-        version: 4,
+        version: 5,
         tables: [
             .customer, .contactPoint, .relation, .activity, .salesOrder, .orderLine, .branch, .staff, .identityDecision,
-            .conflict,
+            .conflict, .importBatch,
         ]
     )
 }
@@ -261,6 +261,22 @@ extension TableDescription {
                 .one("resolvedBy", .reference("staff")),
                 .one("resolvedAt", .instant)
             ),
+        ]
+    )
+
+    /// Files whose rows were taken in. `options` and `counts` are JSON objects; `sha256` is that of the file, in
+    /// hexadecimal digits.
+    package static let importBatch = TableDescription(
+        26,
+        "importBatch",
+        .everyNode,
+        [
+            .one("fileName"),
+            .one("sha256"),
+            .one("kind", .choice(["customers", "activities", "orders", "everything"])),
+            .one("options"),
+            .one("counts"),
+            .group("state", .one("state", .choice(["active", "undone"])), .one("stateAt", .instant)),
         ]
     )
 

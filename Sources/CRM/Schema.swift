@@ -33,6 +33,14 @@ package enum ColumnType: Hashable, Sendable {
         }
     }
 
+    /// The name of the table whose rows its values name; nil when they name none.
+    package var referredTable: String? {
+        switch self {
+        case .reference(let name), .references(let name): name
+        case .text, .choice, .words, .integer, .money, .boolean, .instant, .day, .bytes: nil
+        }
+    }
+
     /// How its values are stored.
     package enum Form: Hashable, Sendable {
         case integer, reference, text, blob
@@ -222,6 +230,30 @@ package struct Schema: Hashable, Sendable {
         self.tables = tables
         indexByNumber = Dictionary(uniqueKeysWithValues: tables.enumerated().map { ($1.number, $0) })
         indexByName = Dictionary(uniqueKeysWithValues: tables.enumerated().map { ($1.name, $0) })
+    }
+
+    /// The tables, each behind those that its rows refer to.
+    package var inOrderOfReference: [TableDescription] {
+        var ordered: [TableDescription] = []
+        var visited: Set<Int> = []
+        func visit(_ table: TableDescription) {
+            guard visited.insert(table.number).inserted else { return }
+            for column in table.columns.dropFirst() {
+                if let target = column.type.referredTable.flatMap(self.table(named:)) { visit(target) }
+            }
+            ordered.append(table)
+        }
+        tables.forEach(visit)
+        return ordered
+    }
+
+    /// The columns that name rows of a table.
+    package func columns(
+        referringTo target: TableDescription
+    ) -> [(table: TableDescription, column: ColumnDescription)] {
+        tables.flatMap { table in
+            table.columns.dropFirst().filter { $0.type.referredTable == target.name }.map { (table, $0) }
+        }
     }
 
     /// The table of a permanent number, nil when this version does not know it.

@@ -7,10 +7,11 @@ import SyncProtocol
 ///
 /// Valid only inside the closure that it is given to.
 package final class LocalTransaction {
-    private let writer: ReplicaWriter
+    let writer: ReplicaWriter
     private var draft: ChangeDraft
-    private var time: HybridTimestamp?
-    private var isImport = false
+    private(set) var time: HybridTimestamp?
+    /// The file that it takes rows from, or whose rows it takes back.
+    var importNotes = ImportNotes()
     /// Where, in the hub's log, the first change stands that somebody had not seen who saved a form.
     private var firstUnseen: UInt64?
     private var nextIdentifiers: [Int: Int64] = [:]
@@ -43,12 +44,12 @@ package final class LocalTransaction {
         guard let time, !draft.isEmpty else { return nil }
         try writer.appendOwn(draft, time: time, before: firstUnseen)
         draft.giveBack()
-        if isImport { try writer.noteImport() }
+        try writer.note(importNotes)
         return writer.end.position
     }
 
     /// Adds an entry to the audit log, together with what this transaction writes.
-    func audit(_ action: AuditAction, _ object: String) throws { try writer.audit(action, object) }
+    package func audit(_ action: AuditAction, _ object: String) throws { try writer.audit(action, object) }
 
     // MARK: Writing
 
@@ -141,37 +142,22 @@ package final class LocalTransaction {
         return outcome.isChanged
     }
 
-    /// Notes that what this transaction writes comes from a file.
-    package func markAsImport() { isImport = true }
-
-    /// Writes what a file says of a row that is here, but no field that was edited since an import wrote it.
-    ///
-    /// A field may be written as long as its present value came from a file: its stamp is the one of the row's birth,
-    /// external key included, or that of another import of this node. So the same file again changes nothing, and a
-    /// new one changes what it is newer in, except where somebody here knew better.
-    ///
-    /// - Returns: Whether anything changed, and how many fields the file would have changed but for that.
-    package func updateFromFile(
-        _ tableName: String,
-        id: RowID,
-        _ values: [String: FieldValue]
-    ) throws -> (isChanged: Bool, kept: Int) {
-        let key = try table(tableName).column(named: "externalKey")?.number
-        return try update(tableName, id: id, values) { column, clock in
-            let stamp = clock.stamp(ofColumn: column)
-            let birth = clock.stamp(ofColumn: createdAtColumn)
-            if stamp == .zero || stamp.origin == writer.origin && stamp.time == time { return true }
-            if stamp == birth, key.map({ clock.stamp(ofColumn: $0) == birth }) ?? true { return true }
-            return try writer.isImport(stamp)
-        }
+    /// What became of a row.
+    struct Edit {
+        var isChanged = false
+        /// Columns that would have changed, had they been allowed to.
+        var kept: [Int] = []
+        /// Columns that have changed, with what they held before.
+        var changed: [(column: Int, before: FieldValue)] = []
     }
 
-    private func update(
+    /// Writes those columns of a row that change, and of which `mayWrite` says so.
+    func update(
         _ tableName: String,
         id: RowID,
         _ values: [String: FieldValue],
         mayWrite: (Int, RowClock) throws -> Bool
-    ) throws -> (isChanged: Bool, kept: Int) {
+    ) throws -> Edit {
         let table = try table(tableName)
         var given = ColumnMask()
         var valueOf = [FieldValue?](repeating: nil, count: table.columns.count)
@@ -184,7 +170,7 @@ package final class LocalTransaction {
         let merge = try writer.merge(of: table)
         let rows = draft.rows(of: table)
         let read = table.completed(given)
-        var kept = 0
+        var edit = Edit()
         let isChanged = try merge.edit(id.rawValue, reading: read) {
             clock,
             row -> (write: RowWrite, fields: WrittenRows)? in
@@ -195,8 +181,9 @@ package final class LocalTransaction {
             for column in given.numbers where valueOf[column]?.isStored(as: present(column)) == false {
                 if try mayWrite(column, clock) {
                     changed.formUnion(ColumnMask(column: column))
+                    edit.changed.append((column, FieldValue(present(column))))
                 } else {
-                    kept += 1
+                    edit.kept.append(column)
                     valueOf[column] = FieldValue(present(column))
                 }
             }
@@ -219,7 +206,8 @@ package final class LocalTransaction {
         }
         guard let isChanged else { throw try absence(of: id, in: merge) }
         if isChanged { rows.finish() }
-        return (isChanged, kept)
+        edit.isChanged = isChanged
+        return edit
     }
 
     /// Deletes a row: it goes to the graveyard, from where it can be restored.

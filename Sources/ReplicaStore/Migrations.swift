@@ -36,6 +36,7 @@ struct Migrations {
             if file.format < 5 { try db.execute(sql: Format5.certificates) }
             if file.format < 6 { try db.execute(sql: Format6.auditAndPolicy) }
             if file.format < 7 { try db.execute(sql: Format7.matching) }
+            if file.format < 8 { try db.execute(sql: Format8.imports) }
             if isPlanted(.twoStepMigration) {
                 try db.execute(sql: "PRAGMA user_version = \(Replica.format)")
                 try db.commit()

@@ -61,7 +61,7 @@ package final class Replica: Sendable {
     let forkSearch = Mutex<ForkSearch?>(nil)
 
     /// Format of the file; rises with each migration.
-    package static let format = 7
+    package static let format = 8
     /// From how many pages on the write-ahead log is copied into the file after a commit (16 MiB).
     private static let walPagesMax: Int32 = 4096
     /// To what size the write-ahead log is cut when it begins anew.

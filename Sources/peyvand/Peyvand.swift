@@ -11,7 +11,7 @@ struct Peyvand: ParsableCommand {
         subcommands: [
             InitCommand.self, RunCommand.self, SyncCommand.self, StatusCommand.self, FleetCommand.self,
             EnrollCommand.self, NodeCommand.self, VerifyCommand.self, ReceiptCommand.self,
-            CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommand.self,
+            CustomerCommands.self, ActivityCommands.self, OrderCommands.self, ImportCommands.self, ExportCommand.self,
             WriteCommand.self, DumpCommand.self, LogCommands.self, ConflictCommands.self, WhyCommand.self,
             ParkedCommands.self, PrivacyCommands.self,
             BackupCommand.self, RestoreNodeCommand.self, DrillCommands.self, BundleCommand.self, MetricsCommand.self,

@@ -253,62 +253,12 @@ struct Words: Sendable {
         choose("The row has more cells than the header.", "ردیف از سطر عنوان خانهٔ بیشتری دارد.")
     }
 
-    func flaw(_ flaw: CSVRecord.Flaw) -> String {
+    func flaw(_ flaw: FileRecord.Flaw) -> String {
         switch flaw {
         case .openQuote: choose("A quote is opened and never closed.", "گیومه‌ای باز شده و بسته نشده است.")
         case .textAfterQuote: choose("Text follows a closing quote.", "پس از گیومهٔ بسته متن آمده است.")
         }
     }
-
-    /// The summary of an import.
-    func imported(_ summary: ImportSummary) -> String {
-        let head =
-            summary.dryRun
-            ? choose("Nothing was written (dry run). It would be:", "چیزی نوشته نشد (آزمایشی). می‌شد:")
-            : choose("Imported:", "وارد شد:")
-        let parts = [
-            (summary.created, choose("created", "تازه")), (summary.updated, choose("updated", "تغییریافته")),
-            (summary.skipped, choose("unchanged", "بی‌تغییر")), (summary.invalid, choose("invalid", "نادرست")),
-        ]
-        let counts = parts.map { "\(number($0.0)) \($0.1)" }.joined(separator: isPersian ? "، " : ", ")
-        let kept = summary.kept > 0 ? keptFields(summary.kept) + "\n" : ""
-        return "\(head) \(counts).\n" + kept
-    }
-
-    func problem(_ problem: ImportChunk.Problem) -> String {
-        let place = problem.column.map { choose(", \($0)", "، \(title($0))") } ?? ""
-        return choose("Line \(problem.line)", "سطر \(number(problem.line))") + "\(place): \(problem.reason)"
-    }
-
-    func moreProblems(_ count: Int) -> String {
-        choose(
-            "... and \(count) more. --errors FILE writes all of them.",
-            "... و \(number(count)) مورد دیگر. --errors FILE همه را می‌نویسد."
-        )
-    }
-
-    func failedImport(_ reason: String, _ rows: Int) -> String {
-        choose(
-            "\(reason) \(rows) rows before that were done and stay; run the same command again to go on.",
-            "\(reason) پیش از آن \(number(rows)) ردیف انجام شد و می‌ماند؛ برای ادامه همان فرمان را دوباره اجرا کنید."
-        )
-    }
-
-    func keptFields(_ count: Int) -> String {
-        choose(
-            "\(count) fields were edited here after they were imported; the edits stay.",
-            "\(number(count)) فیلد پس از ورود اینجا ویرایش شده و همان‌گونه می‌ماند."
-        )
-    }
-
-    func stoppedImport(_ rows: Int) -> String {
-        choose(
-            "Stopped. \(rows) rows were done and stay; run the same command again to go on.",
-            "متوقف شد. \(number(rows)) ردیف انجام شد و می‌ماند؛ برای ادامه همان فرمان را دوباره اجرا کنید."
-        )
-    }
-
-    var reasonColumn: String { choose("reason", "دلیل") }
 
     // MARK: Failures
 
@@ -488,6 +438,7 @@ enum FieldLabels {
         "roles": Label("roles", "نقش‌ها"),
         "createdAt": Label("created", "زمان ثبت"),
         "confirmedAt": Label("confirmed", "زمان تأیید"),
+        "exportedAt": Label("exported", "زمان برون‌بری", "exported at"),
         "externalKey": Label("external key", "کلید", "کد", "کد مشتری", "شماره مشتری", "key", "external id"),
     ]
 

@@ -9,9 +9,9 @@ import Testing
 
 @Suite("CSV")
 struct CSVReaderTests {
-    private func records(_ text: String, delimiter: Character = ",", piece: Int = .max) -> [CSVRecord] {
+    private func records(_ text: String, delimiter: Character = ",", piece: Int = .max) -> [FileRecord] {
         var reader = CSVReader(delimiter: delimiter.asciiValue ?? 0, encoding: .utf8)
-        var records: [CSVRecord] = []
+        var records: [FileRecord] = []
         let bytes = Array(text.utf8)
         var start = 0
         while start < bytes.count {
@@ -76,6 +76,25 @@ struct CSVReaderTests {
 
 @Suite("Import")
 struct ImportTests {
+    /// A node whose disk is full from the second transaction on.
+    private final class FullDisk: RequestPerformer {
+        private let service: NodeService
+        private let written = Mutex(0)
+
+        init(service: NodeService) { self.service = service }
+
+        func ask<Request: NodeRequest>(_ request: Request) async throws -> Request.Reply {
+            if request is ImportChunk {
+                let number = written.withLock { count in
+                    count += 1
+                    return count
+                }
+                if number == 2 { throw StoreFailure.diskFull }
+            }
+            return try request.perform(in: service) { _ in }
+        }
+    }
+
     private let orders = """
         externalKey,customer,day,quantity,total,kind,text
         o-1,c-1,1405/09/01,3,"1,250,000",,سی‌دی
@@ -127,18 +146,7 @@ struct ImportTests {
         let node = try TestNode()
         let rows = (1...9000).map { "c-\($0),نام \($0)\n" }.joined()
         let file = try node.file("many.csv", Data(("externalKey,name\n" + rows).utf8))
-        let service = node.service
-        let sent = Mutex(0)
-        let importing = Importing(file: file, target: .customers, output: Output(isJSON: true, language: .en)) {
-            chunk in
-            let number = sent.withLock { count in
-                count += 1
-                return count
-            }
-            if number == 2 { throw StoreFailure.diskFull }
-            return try chunk.perform(in: service) { _ in }
-        }
-        let summary = try await importing.run()
+        let summary = try await node.importing(file, as: .customers, node: FullDisk(service: node.service))
         #expect(summary.failure?.exit == .failed)
         #expect(summary.created == 4000)
         #expect(Words(.en).failedImport("x", summary.created).contains("4000 rows before that were done and stay"))
@@ -180,6 +188,54 @@ struct ImportTests {
         #expect(lines.count == 4)
         #expect(lines[0].hasSuffix(",text,reason"))
         #expect(lines[1].hasPrefix("o-3,c-9,1997-01-01,1,5,,,customer: "))
+    }
+
+    @Test("Rows that were refused are mended in the file of errors, and taken from there")
+    func mended() async throws {
+        let node = try TestNode()
+        // Without a key: what makes the rows the same is what stands in them.
+        let text = "نام مشتری;تاریخ تولد;یادداشت\r\nمریم;۱۳۷۰/۱۳/۴۵;=1+1\r\nعلی;1370/1/1;\r\nعلی;1370/1/99;\r\n"
+        let rejected = node.directory + "/bad.csv"
+        let first = try await node.importing(node.file("c.csv", Data(text.utf8)), as: .customers, errors: rejected)
+        #expect(first.created == 1 && first.invalid == 2)
+        #expect(first.problems.map(\.column) == ["birthDay", "birthDay"])
+        #expect(first.problems.map(\.value) == ["۱۳۷۰/۱۳/۴۵", "1370/1/99"])
+        let errors = try String(contentsOfFile: rejected, encoding: .utf8)
+        #expect(errors.contains(";'=1+1;"))
+        let mended = errors.replacing("۱۳۷۰/۱۳/۴۵", with: "۱۳۷۰/۱۲/۱۵").replacing("1370/1/99", with: "1370/1/1")
+        let again = node.directory + "/still-bad.csv"
+        let file = try node.file("mended.csv", Data(mended.utf8))
+        let second = try await node.importing(file, as: .customers, errors: again)
+        // One row has become equal to one that was taken, and is another all the same.
+        #expect(second.created == 2 && second.invalid == 0 && second.ignoredColumns.isEmpty)
+        #expect(try node.ask(ListRows(table: "customer")).map { $0.text("name") } == ["علی", "مریم", "علی"])
+        #expect(try node.ask(ListRows(table: "customer")).map { $0.text("note") } == ["", "=1+1", ""])
+        #expect(try await node.importing(file, as: .customers).position == nil)
+        #expect(try String(contentsOfFile: again, encoding: .utf8).split(separator: "\r\n").count == 1)
+    }
+
+    @Test("Of each row is told what became of it")
+    func results() async throws {
+        let node = try TestNode()
+        _ = try node.addCustomer(["name": "مریم رضایی", "nationalCode": "0012345679"])
+        let text = """
+            externalKey,name,nationalCode,birthDay
+            c-1,مريم رضايي,0012345679,
+            c-2,علی,,
+            c-3,رضا,,1370/13/1
+
+            """
+        let path = node.directory + "/results.jsonl"
+        let file = try node.file("c.csv", Data(text.utf8))
+        let summary = try await node.importing(file, as: .customers, results: path)
+        #expect(summary.created == 2 && summary.linked == 1 && summary.invalid == 1)
+        let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+        #expect(lines.count == 3)
+        #expect(lines[0] == #"{"id":"1-2","line":2,"result":"linked"}"#)
+        #expect(lines[1].contains(#""result":"created""#))
+        #expect(lines[2].contains(#""column":"birthDay""#) && lines[2].contains(#""value":"1370\/13\/1""#) == false)
+        _ = try await node.importing(file, as: .customers, results: path)
+        #expect(try String(contentsOfFile: path, encoding: .utf8).contains(#""result":"skipped""#))
     }
 
     @Test("A dry run counts and writes nothing")

@@ -17,7 +17,8 @@ final class TestNode: Sendable {
 
     var directory: String { home.path }
 
-    init() throws {
+    /// Makes a head office of an organisation.
+    init(organisation: UInt8 = 3) throws {
         let home = TemporaryDirectory()
         self.home = home
         let clock = TestClock()
@@ -30,7 +31,7 @@ final class TestNode: Sendable {
                 nodeKey: [UInt8](repeating: 2, count: 32),
                 role: .headOffice,
                 name: "tehran-hq",
-                organisation: [UInt8](repeating: 3, count: 16),
+                organisation: [UInt8](repeating: organisation, count: 16),
                 origin: Origin(rawValue: 1) ?? .none
             ),
             wallClock: wallClock
@@ -112,21 +113,46 @@ final class TestNode: Sendable {
     /// Imports a file.
     func importing(
         _ path: String,
-        as target: ImportTarget,
+        as target: ImportTarget?,
         isDryRun: Bool = false,
         errors: String? = nil,
-        map: String? = nil
+        results: String? = nil,
+        map: String? = nil,
+        node: (any RequestPerformer)? = nil
     ) async throws -> ImportSummary {
-        let service = service
         let importing = Importing(
             file: path,
             target: target,
             map: map,
             isDryRun: isDryRun,
             errors: errors,
-            output: Output(isJSON: true, language: .en)
-        ) { chunk in try chunk.perform(in: service) { _ in } }
+            results: results,
+            output: Output(isJSON: true, language: .en),
+            node: node ?? Asking(service: service)
+        )
         return try await importing.run()
+    }
+
+    /// Performs requests in this process.
+    struct Asking: RequestPerformer {
+        let service: NodeService
+
+        func ask<Request: NodeRequest>(_ request: Request) async throws -> Request.Reply {
+            try request.perform(in: service) { _ in }
+        }
+    }
+
+    /// What an export writes.
+    func export(
+        _ format: ExportFormat,
+        _ target: ImportTarget,
+        customer: String? = nil,
+        language: Language = .en
+    ) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        let request = ExportRows(format: format, target: target, customer: customer, language: language)
+        _ = try request.perform(in: service) { bytes += $0.output ?? [] }
+        return bytes
     }
 }
 

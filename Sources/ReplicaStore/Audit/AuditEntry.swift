@@ -16,6 +16,10 @@ package enum AuditAction: String, Hashable, Sendable, CaseIterable {
     case voidWrite = "write.void"
     case erase = "privacy.erase"
     case export = "privacy.export"
+    /// Rows were taken from a file, taken back, or handed out.
+    case importRows = "import"
+    case undoImport = "import.undo"
+    case exportRows = "export"
     case dropParked = "parked.drop"
     /// This node goes on under a new number, because it was restored or copied.
     case newLife = "life.begin"

@@ -1,23 +1,3 @@
-import Foundation
-
-/// One record of a CSV file.
-struct CSVRecord: Hashable, Sendable {
-    /// The line of the file in which it begins, from 1.
-    let line: Int
-    let cells: [String]
-    /// What is wrong with its quotes; its cells are then not to be trusted.
-    let flaw: Flaw?
-
-    /// How quotes can be wrong.
-    enum Flaw: Hashable, Sendable {
-        case textAfterQuote
-        case openQuote
-    }
-
-    /// Whether nothing is in it.
-    var isBlank: Bool { cells.allSatisfy { $0.allSatisfy(\.isWhitespace) } }
-}
-
 /// Cuts the bytes of a CSV file into records, as they come: never more than one record waits.
 ///
 /// Takes quoted cells with doubled quotes and line breaks, and lines that end in LF, CR LF or CR. A quote
@@ -53,7 +33,7 @@ struct CSVReader {
     ///
     /// - Parameter isEnd: Whether no more bytes follow.
     /// - Returns: Nil when more bytes are needed, or, at the end, when there are no more records.
-    mutating func next(isEnd: Bool) -> CSVRecord? {
+    mutating func next(isEnd: Bool) -> FileRecord? {
         guard start < buffer.count else { return nil }
         let scan = buffer.withUnsafeBufferPointer { bytes in
             Scan(bytes, from: start, delimiter: delimiter, encoding: encoding, isEnd: isEnd)
@@ -63,13 +43,13 @@ struct CSVReader {
             start = scan.end
             line += scan.lineCount
         }
-        return CSVRecord(line: line, cells: scan.cells, flaw: scan.flaw)
+        return FileRecord(line: line, cells: scan.cells, flaw: scan.flaw)
     }
 
     /// One record found in a buffer.
     private struct Scan {
         var cells: [String] = []
-        var flaw: CSVRecord.Flaw?
+        var flaw: FileRecord.Flaw?
         var lineCount = 0
         /// Behind the line break.
         var end: Int

@@ -17,12 +17,39 @@ struct ImportChunk: NodeRequest {
     struct Problem: Error, Codable, Hashable, Sendable {
         let line: Int
         let column: String?
+        /// What stands in the file, if the reason is one value.
+        var value: String?
         let reason: String
+    }
+
+    /// What became of a row.
+    enum Result: String, Codable, Sendable {
+        case created, updated, skipped
+        /// Created, and by rule one customer with a record that was here.
+        case linked
+    }
+
+    /// What became of the row of a line.
+    struct RowResult: Codable, Sendable {
+        let line: Int
+        let result: Result
+        let id: String
+    }
+
+    /// A value that changes.
+    struct Change: Codable, Hashable, Sendable {
+        let line: Int
+        let id: String
+        let field: String
+        let before: PrintedField
+        let after: PrintedField
     }
 
     /// What came of the rows.
     struct Outcome: Codable, Sendable {
         var created = 0
+        /// Created ones that are by rule one customer with a record that was here.
+        var linked = 0
         var updated = 0
         /// Rows that are here just so already, or were deleted here.
         var skipped = 0
@@ -30,8 +57,39 @@ struct ImportChunk: NodeRequest {
         var kept = 0
         /// Rows that were not taken.
         var invalid: [Problem] = []
+        /// In a dry run: the first of the values that would change.
+        var changes: [Change] = []
+        /// Of each row that was taken, if that was asked for.
+        var results: [RowResult] = []
+        /// The import that the rows belong to; nil while nothing has changed.
+        var batch: String?
         /// Where the change set stands; nil when nothing has changed.
         var position: UInt64?
+
+        /// Values that change are listed up to this many in each transaction.
+        private static let changesMax = 1000
+
+        /// Tells which values of a row change.
+        mutating func addPreview(
+            _ update: FileUpdate,
+            of id: RowID,
+            _ values: [String: FieldValue],
+            in table: TableDescription,
+            line: Int
+        ) {
+            for change in update.changes where changes.count < Self.changesMax {
+                guard let column = table.column(named: change.column) else { continue }
+                changes.append(
+                    Change(
+                        line: line,
+                        id: id.description,
+                        field: change.column,
+                        before: FieldText.print(change.before, for: column),
+                        after: FieldText.print(values[change.column] ?? .null, for: column)
+                    )
+                )
+            }
+        }
     }
 
     let target: ImportTarget
@@ -39,6 +97,11 @@ struct ImportChunk: NodeRequest {
     let rows: [Row]
     let isDryRun: Bool
     let language: Language
+    let source: ImportedFile
+    /// Whether to tell of each row what became of it.
+    var tellsResults = false
+    /// The import that rows before these belong to.
+    var batch: String?
 
     /// Thrown to take back what a dry run has tried.
     private struct DryRun: Error {
@@ -54,8 +117,7 @@ struct ImportChunk: NodeRequest {
         for _ in 0...Self.lateRefusalsMax {
             do {
                 let written = try node.replica.write { transaction in
-                    var writing = ImportWriting(target, node, transaction, refused, language)
-                    transaction.markAsImport()
+                    var writing = ImportWriting(self, node, transaction, refused)
                     try writing.perform(drafts)
                     if isDryRun { throw DryRun(outcome: writing.outcome) }
                     return writing.outcome
@@ -89,6 +151,10 @@ struct ImportDraft: Sendable {
     var lineValues: [String: FieldValue] = [:]
     /// What the file writes for the customer.
     var customer: String?
+    /// The row that it was written from.
+    var id: RowID?
+    /// When it was, in milliseconds since 1970-01-01 UTC.
+    var exportedAt: UInt64?
 
     init(_ row: ImportChunk.Row, _ columns: [ImportColumn]) {
         line = row.line
@@ -103,6 +169,10 @@ struct ImportDraft: Sendable {
             }
             if column.isCustomer, case .text(let text) = input {
                 customer = text
+            } else if column.field == ImportPlan.idField, case .text(let text) = input {
+                id = FieldText.identifier(text)
+            } else if column.field == ImportPlan.exportedAtField, case .integer(let milliseconds) = input {
+                exportedAt = UInt64(clamping: milliseconds)
             } else if column.isOfLine {
                 lineValues[column.field] = value
             } else {
@@ -124,6 +194,9 @@ private struct ImportWriting {
     }
 
     private let target: ImportTarget
+    private let source: ImportedFile
+    private let isDryRun: Bool
+    private let tellsResults: Bool
     private let node: NodeService
     private let transaction: LocalTransaction
     private let words: Words
@@ -134,20 +207,28 @@ private struct ImportWriting {
     private var deleted: [FieldValue: [RowID]] = [:]
     private var lines: [FieldValue: [RowID]] = [:]
     private var customers: [FieldValue: [RowID]] = [:]
+    /// Customers that were made, in the order of their lines.
+    private var made: [(line: Int, id: RowID)] = []
+    /// What they hold in the columns that rules link by.
+    private var valuesOfRules: [String: [FieldValue]] = [:]
+    private var batch: RowID?
     private(set) var outcome: ImportChunk.Outcome
 
     init(
-        _ target: ImportTarget,
+        _ chunk: ImportChunk,
         _ node: NodeService,
         _ transaction: LocalTransaction,
-        _ outcome: ImportChunk.Outcome,
-        _ language: Language
+        _ outcome: ImportChunk.Outcome
     ) {
-        self.target = target
+        target = chunk.target
+        source = chunk.source
+        isDryRun = chunk.isDryRun
+        tellsResults = chunk.tellsResults
         self.node = node
         self.transaction = transaction
         self.outcome = outcome
-        words = Words(language)
+        batch = chunk.batch.flatMap(FieldText.identifier)
+        words = Words(chunk.language)
         branch = RowEntry.branch(transaction)
         references = target.table.columns.dropFirst(3).compactMap { column in
             guard case .reference(let name) = column.type, column.name != "customer" else { return nil }
@@ -165,7 +246,8 @@ private struct ImportWriting {
             customers = try reader.identifiers(.customer, where: ImportPlan.keyField, in: named)
         }
         if target == .orders {
-            let orders = present.values.compactMap(\.first).map { FieldValue.integer($0.rawValue) }
+            let named = drafts.compactMap(\.id).map { FieldValue.integer($0.rawValue) }
+            let orders = present.values.compactMap(\.first).map { FieldValue.integer($0.rawValue) } + named
             lines = try reader.identifiers(.orderLine, where: "salesOrder", in: orders)
         }
         for draft in drafts {
@@ -180,6 +262,42 @@ private struct ImportWriting {
                 default: throw Refusal(line: draft.line, failure: failure)
                 }
             }
+        }
+        try tellLinks()
+        if let batch {
+            transaction.markAsImport(batch)
+            outcome.batch = batch.description
+        }
+    }
+
+    /// The row of the import, made when the first of its rows is.
+    private mutating func currentBatch() throws -> RowID {
+        if let batch { return batch }
+        let made = try transaction.insert(TableDescription.importBatch.name, source.values(of: target))
+        batch = made
+        return made
+    }
+
+    /// Finds out which of the new customers are, by a rule, one with another record.
+    private mutating func tellLinks() throws {
+        guard target == .customers, !made.isEmpty else { return }
+        let reader = transaction.reader
+        let ids = Dictionary(made.map { ($0.id, $0.line) }) { first, _ in first }
+        var candidates: Set<RowID> = []
+        for column in CustomerCluster.columnsOfRules {
+            let values = Set(valuesOfRules[column, default: []])
+            for holders in try reader.identifiers(.customer, where: column, in: Array(values)).values
+            where holders.count > 1 {
+                candidates.formUnion(holders.filter { ids[$0] != nil })
+            }
+        }
+        let linked = try candidates.filter { try CustomerCluster.isLinkedByRule($0, from: reader) }
+        outcome.linked += linked.count
+        guard tellsResults, !linked.isEmpty else { return }
+        let lines = Set(linked.compactMap { ids[$0] })
+        outcome.results = outcome.results.map { told in
+            guard told.result == .created, lines.contains(told.line) else { return told }
+            return ImportChunk.RowResult(line: told.line, result: .linked, id: told.id)
         }
     }
 
@@ -197,13 +315,25 @@ private struct ImportWriting {
                 return refuse(draft, column: column, words.noSuchRow(target ?? column))
             }
         }
-        if let id = present[draft.key]?.first { return try change(id, entry, draft) }
-        if deleted[draft.key] != nil {
-            outcome.skipped += 1
-            return
+        if let id = draft.id, try transaction.contains(target.table.name, id: id) {
+            // A key that was made out of the identifier is not the row's own.
+            if draft.key == .text(ImportPlan.key(ofRow: id)) { entry.remove(ImportPlan.keyField) }
+            return try change(id, entry, draft)
         }
+        if let id = present[draft.key]?.first { return try change(id, entry, draft) }
+        if let id = try lyingInBin(draft) { return skip(id, draft) }
         if let missing = missingField(of: entry) { return refuse(draft, column: missing, words.fieldIsMissing) }
         try make(&entry, draft)
+    }
+
+    /// The row of the draft, if somebody has deleted or erased it.
+    private func lyingInBin(_ draft: ImportDraft) throws -> RowID? {
+        for id in [draft.id].compactMap({ $0 }) + deleted[draft.key, default: []] {
+            if try transaction.reader.isErased(target.table, id: id) { return id }
+            guard try transaction.reader.deletedRow(target.table, id: id) != nil else { continue }
+            if try !transaction.wasTakenBack(target.table, id: id) { return id }
+        }
+        return nil
     }
 
     private func customer(_ named: String) throws -> RowID? {
@@ -231,32 +361,77 @@ private struct ImportWriting {
 
     private mutating func make(_ entry: inout RowEntry, _ draft: ImportDraft) throws {
         entry.setDefaults(from: .file, branch: branch, in: node)
-        let id = try transaction.insert(target.table.name, entry.values)
+        entry.set("importBatch", .integer(try currentBatch().rawValue))
+        let id = try transaction.insertFromFile(target.table.name, entry.values)
         if target == .orders {
             var line = draft.lineValues
             line["salesOrder"] = .integer(id.rawValue)
             line["position"] = .integer(1)
             if let total = draft.values["total"] { line["total"] = total }
-            let lineID = try transaction.insert(TableDescription.orderLine.name, line)
+            let lineID = try transaction.insertFromFile(TableDescription.orderLine.name, line)
             lines[.integer(id.rawValue)] = [lineID]
+        } else if target == .customers {
+            made.append((draft.line, id))
+            for column in CustomerCluster.columnsOfRules {
+                if let value = entry.values[column], !value.isNull { valuesOfRules[column, default: []].append(value) }
+            }
         }
         present[draft.key] = [id]
         outcome.created += 1
+        tell(.created, id, draft)
     }
 
     private mutating func change(_ id: RowID, _ entry: RowEntry, _ draft: ImportDraft) throws {
-        var (isChanged, kept) = try transaction.updateFromFile(target.table.name, id: id, entry.values)
+        let own = try transaction.updateFromFile(
+            target.table.name,
+            id: id,
+            entry.values,
+            exportedAt: draft.exportedAt
+        )
+        var isChanged = own.isChanged
+        outcome.kept += own.kept.count
+        preview(own, of: id, entry.values, in: target.table, draft)
         if target == .orders, let line = lines[.integer(id.rawValue)]?.first {
             var values = draft.lineValues
             // An order with several lines got them here: its total is not that of its first line.
             if let total = draft.values["total"], lines[.integer(id.rawValue)]?.count == 1 {
                 values["total"] = total
             }
-            let written = try transaction.updateFromFile(TableDescription.orderLine.name, id: line, values)
+            let written = try transaction.updateFromFile(
+                TableDescription.orderLine.name,
+                id: line,
+                values,
+                exportedAt: draft.exportedAt
+            )
             if written.isChanged { isChanged = true }
-            kept += written.kept
+            outcome.kept += written.kept.count
+            preview(written, of: id, values, in: .orderLine, draft)
         }
-        outcome.kept += kept
-        if isChanged { outcome.updated += 1 } else { outcome.skipped += 1 }
+        guard isChanged else { return skip(id, draft) }
+        _ = try currentBatch()
+        outcome.updated += 1
+        tell(.updated, id, draft)
+    }
+
+    private mutating func skip(_ id: RowID, _ draft: ImportDraft) {
+        outcome.skipped += 1
+        tell(.skipped, id, draft)
+    }
+
+    private mutating func tell(_ result: ImportChunk.Result, _ id: RowID, _ draft: ImportDraft) {
+        guard tellsResults else { return }
+        outcome.results.append(ImportChunk.RowResult(line: draft.line, result: result, id: id.description))
+    }
+
+    /// In a dry run: tells which values would change.
+    private mutating func preview(
+        _ update: FileUpdate,
+        of id: RowID,
+        _ values: [String: FieldValue],
+        in table: TableDescription,
+        _ draft: ImportDraft
+    ) {
+        guard isDryRun else { return }
+        outcome.addPreview(update, of: id, values, in: table, line: draft.line)
     }
 }

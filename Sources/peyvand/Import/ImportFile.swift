@@ -1,3 +1,4 @@
+import Crypto
 import Foundation
 
 /// A CSV file on disk, read in pieces: its encoding, delimiter and header first, then record by record.
@@ -12,6 +13,8 @@ struct ImportFile {
     private(set) var header: [String]
     /// The size of the file.
     let byteCount: Int
+    /// What is kept of it.
+    let description: ImportedFile
     /// How far it has been read.
     private(set) var bytesRead = 0
 
@@ -38,6 +41,14 @@ struct ImportFile {
             encoding = survey.encoding
             byteCount = survey.byteCount
             delimiter = survey.delimiter
+            description = ImportedFile(
+                name: (path as NSString).lastPathComponent,
+                sha256: survey.hash.finalize().map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(),
+                options: [
+                    "format": "csv", "encoding": survey.encoding.rawValue,
+                    "delimiter": String(Unicode.Scalar(survey.delimiter)),
+                ]
+            )
             try file.seek(toOffset: UInt64(survey.markBytes))
         } catch let failure as CommandFailure {
             throw failure
@@ -55,7 +66,7 @@ struct ImportFile {
     }
 
     /// Reads the next record; nil at the end.
-    mutating func next() throws -> CSVRecord? {
+    mutating func next() throws -> FileRecord? {
         while true {
             if let record = reader.next(isEnd: isEnd) { return record }
             if isEnd { return nil }
@@ -80,6 +91,7 @@ struct ImportFile {
         var byteCount = 0
         /// The length of the byte order mark.
         var markBytes = 0
+        var hash = SHA256()
     }
 
     private static func survey(_ file: FileHandle, path: String, words: Words) throws -> Survey {
@@ -96,6 +108,7 @@ struct ImportFile {
                 survey.delimiter = Self.delimiter(of: chunk)
             }
             survey.byteCount += chunk.count
+            survey.hash.update(data: chunk)
             if survey.encoding == .utf8 {
                 // A letter may be cut at the end of the piece: up to three of its bytes wait for the next one.
                 rest.append(chunk)

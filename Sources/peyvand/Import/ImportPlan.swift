@@ -1,4 +1,5 @@
 import CRM
+import Causality
 import Crypto
 import Foundation
 import TOMLKit
@@ -6,11 +7,13 @@ import TOMLKit
 /// What the rows of a file become.
 enum ImportTarget: String, Codable, Sendable, CaseIterable {
     case customers, activities, orders
+    /// Rows of all tables.
+    case everything
 
     /// The table whose rows carry the external key.
     var table: TableDescription {
         switch self {
-        case .customers: .customer
+        case .customers, .everything: .customer
         case .activities: .activity
         case .orders: .salesOrder
         }
@@ -29,17 +32,29 @@ struct ImportPlan: Hashable, Sendable {
     let fields: [String?]
     /// The headers that nothing is known about.
     let ignored: [String]
+    /// Where the file gives why a row was not taken the last time; nil when it does not.
+    let reasonIndex: Int?
     private let keyIndex: Int
+    private let idIndex: Int?
     private let columnCount: Int
 
     static let keyField = "externalKey"
+    /// The row that a row of the file was written from, and when.
+    static let idField = "id"
+    static let exportedAtField = "exportedAt"
+
+    /// The key of a row of a file that was written from a row which is not here.
+    static func key(ofRow id: RowID) -> String { "id:\(id)" }
+
+    /// Whether the file says itself what makes its rows the same when they come again.
+    var hasKeyColumn: Bool { keyIndex < columnCount }
 
     /// Finds the field of each header, by its name or by the words that people use for it, in both languages.
     ///
     /// - Parameter map: Headers by field, from the file that `--map` names; it comes first.
     /// - Throws: ``CommandFailure`` when the map names a field or header that is not there, or no column is known.
     init(_ target: ImportTarget, header: [String], map: [String: String] = [:]) throws {
-        let known = target.fields
+        let known = target.fields + [Self.idField, Self.exportedAtField]
         var fields = [String?](repeating: nil, count: header.count)
         let keys = header.map(Self.key)
         for (field, wanted) in map.sorted(by: { $0.key < $1.key }) {
@@ -62,15 +77,21 @@ struct ImportPlan: Hashable, Sendable {
             guard let field = Self.field(of: key, among: known), !fields.contains(field) else { continue }
             fields[index] = field
         }
-        guard fields.contains(where: { $0 != nil }) else {
+        guard fields.contains(where: { $0.map { $0 != Self.exportedAtField } ?? false }) else {
             throw CommandFailure(
                 .failed,
                 "No column of the file is known. Name them in a file for --map, one field=Header a line; "
                     + "\(target.rawValue) have: \(known.joined(separator: ", "))."
             )
         }
-        ignored = zip(header, fields).filter { $1 == nil && !$0.isEmpty }.map { PersianText.display($0.0) }
+        let told = Set((ExportColumn.informativeHeaders + Words.reasonColumns).map(Self.key))
+        ignored = zip(header, fields).filter { $1 == nil && !$0.isEmpty && !told.contains(Self.key($0)) }.map {
+            PersianText.display($0.0)
+        }
+        let reasons = Set(Words.reasonColumns.map(Self.key))
+        reasonIndex = zip(keys, fields).enumerated().first { $1.1 == nil && reasons.contains($1.0) }?.offset
         columnCount = header.count
+        idIndex = fields.firstIndex(of: Self.idField)
         if let index = fields.firstIndex(of: Self.keyField) {
             keyIndex = index
         } else {
@@ -85,15 +106,22 @@ struct ImportPlan: Hashable, Sendable {
     ///
     /// - Parameter seen: How often each content without a key has come in this file: rows that are equal, two
     ///   purchases on one day for example, are different rows.
-    func cells(of record: CSVRecord, seen: inout [String: Int]) -> [String]? {
+    func cells(of record: FileRecord, seen: inout [String: Int]) -> [String]? {
         var cells = record.cells
         while cells.count > columnCount, cells.last == "" { cells.removeLast() }
         guard cells.count <= columnCount else { return nil }
         cells += repeatElement("", count: fields.count - cells.count)
-        if PersianText.display(cells[keyIndex]).isEmpty {
+        if PersianText.display(FormulaGuard.removed(from: cells[keyIndex])).isEmpty {
+            if let written = idIndex.map({ PersianText.display(FormulaGuard.removed(from: cells[$0])) }),
+                !written.isEmpty
+            {
+                // Another program's identifier is a key like any other.
+                cells[keyIndex] = FieldText.identifier(written).map(Self.key(ofRow:)) ?? written
+                return cells
+            }
             var hash = SHA256()
             for (cell, field) in zip(cells, fields) {
-                guard let field, field != Self.keyField else { continue }
+                guard let field, field != Self.keyField, field != Self.exportedAtField else { continue }
                 hash.update(data: Data("\(field)=\(PersianText.display(cell))\u{1F}".utf8))
             }
             let digits = hash.finalize().prefix(10).map { byte in

@@ -45,7 +45,8 @@ struct ImportReading: Sendable {
     private struct Place: Sendable {
         let column: ImportColumn
         let table: TableDescription
-        let description: ColumnDescription
+        /// Nil for what says where a row comes from, and is no field of it.
+        let description: ColumnDescription?
     }
 
     /// - Parameter fields: One for each cell of a row; nil where the cell is not taken.
@@ -54,6 +55,9 @@ struct ImportReading: Sendable {
             guard let field else { return nil }
             let column = ImportColumn(field, target)
             let table = column.isOfLine ? .orderLine : target.table
+            if [ImportPlan.idField, ImportPlan.exportedAtField].contains(field) {
+                return Place(column: column, table: table, description: nil)
+            }
             return table.column(named: field).map { Place(column: column, table: table, description: $0) }
         }
         columns = places.compactMap { $0?.column }
@@ -97,13 +101,20 @@ struct ImportReading: Sendable {
         return ImportChunk.Row(line: line, values: values)
     }
 
-    private func read(_ cell: String, _ place: Place) throws(FieldFailure) -> FieldEntry.Reading {
+    private func read(_ written: String, _ place: Place) throws(FieldFailure) -> FieldEntry.Reading {
+        let cell = FormulaGuard.removed(from: written)
         if cell.isEmpty { return FieldEntry.Reading(value: .null) }
+        guard let description = place.description else {
+            guard place.column.field == ImportPlan.exportedAtField,
+                let at = TableDescription.customer.column(named: "createdAt")
+            else { return FieldEntry.Reading(value: .text(PersianText.display(cell))) }
+            return FieldEntry.Reading(value: try FieldText.parse(cell, for: at, of: place.table))
+        }
         if place.column.isCustomer { return FieldEntry.Reading(value: .text(PersianText.display(cell))) }
         if place.column.field == "quantity" { return FieldEntry.Reading(value: try Quantity.parse(cell)) }
         let reading = try FieldEntry.read(
             .text(cell),
-            for: place.description,
+            for: description,
             of: place.table,
             branchAreaCode: areaCode
         )

@@ -60,7 +60,9 @@ enum NodeRequests {
     static let all: [any NodeRequest.Type] = [
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
         ShowCustomer.self, FindCustomers.self, JudgeCustomers.self, ListDuplicates.self, AddOrder.self, ShowOrder.self,
-        WriteBatch.self, ImportContext.self, ImportChunk.self, Dump.self, ListLog.self, ShowLog.self,
+        WriteBatch.self, ImportContext.self, ImportChunk.self, ImportLinesChunk.self, FinishImport.self,
+        ListImports.self,
+        UndoImport.self, ExportRows.self, Dump.self, ListLog.self, ShowLog.self,
         ErasePerson.self,
         ListErasures.self,
         ExportPerson.self,

@@ -47,6 +47,8 @@ struct RowEntry {
 
     mutating func set(_ name: String, _ value: FieldValue) { values[name] = value }
 
+    mutating func remove(_ name: String) { values[name] = nil }
+
     /// Where a new row comes from.
     enum Source: Sendable {
         case person, file

@@ -1,0 +1,112 @@
+import ArgumentParser
+import CRM
+import Foundation
+
+extension ExportFormat: ExpressibleByArgument {}
+
+/// `export --format F`
+struct ExportCommand: SessionCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "Write customers, activities or orders to a file that other programs read.",
+        discussion: """
+            CSV is UTF-8 with a byte order mark; a text that a program for tables would take for a formula gets an apostrophe, \
+            which an import takes away again. A file of rows that was changed elsewhere can be imported: what somebody has \
+            edited here since the export stays. JSON lines hold everything, decisions about records included. Each export is on \
+            record in the audit log.
+            """
+    )
+
+    @OptionGroup var node: NodeOptions
+    @Option(help: "csv, jsonl.") var format: ExportFormat
+    @Option(name: .customLong("as"), help: "customers, activities or orders.") var target: ImportTarget?
+    @Option(help: ArgumentHelp("Where to; standard output if it is left out.", valueName: "file")) var output: String?
+    @Option(help: "Only one customer, with all its records: an id, national code or mobile number.") var customer:
+        String?
+
+    func check(_ words: Words) throws {
+        if format == .jsonl, target != nil {
+            throw CommandFailure(.usage, "JSON lines hold everything: leave --as out.")
+        }
+    }
+
+    func run(_ session: CommandSession) async throws {
+        let target = target ?? (format == .jsonl ? .everything : .customers)
+        let request = ExportRows(
+            format: format,
+            target: target,
+            customer: customer,
+            language: session.output.language
+        )
+        guard let path = output else {
+            _ = try await session.connection.perform(request) { report in
+                if let bytes = report.output { try session.output.print(bytes: bytes) }
+            }
+            return
+        }
+        let file = try NewFile(path, session.words)
+        let rows = try await session.writing(request) { try file.write($0) }
+        try file.close()
+        try session.output.result(Exported(rows: rows, file: path), text: session.words.exported(rows, path))
+    }
+}
+
+/// What was written.
+private struct Exported: Encodable {
+    let rows: Int
+    let file: String
+}
+
+extension CommandSession {
+    /// Has rows written, and shows how far that is.
+    fileprivate func writing(_ request: ExportRows, _ take: ([UInt8]) throws -> Void) async throws -> Int {
+        var line = ProgressLine.onStandardError(words.exporting, isPersian: output.language == .fa)
+        defer { line.finish() }
+        Interruption.watch()
+        return try await connection.perform(request) { report in
+            try Interruption.check()
+            if let bytes = report.output { try take(bytes) }
+            line.update(count: report.count, total: report.total)
+        }.rows
+    }
+}
+
+/// A file that is whole or not there: it is written beside its name, and moved there when it is done.
+struct NewFile {
+    private let file: FileHandle
+    private let path: String
+    private let unfinished: String
+    private let words: Words
+
+    init(_ path: String, _ words: Words) throws {
+        let unfinished = path + ".part"
+        guard
+            FileManager.default.createFile(atPath: unfinished, contents: nil, attributes: [.posixPermissions: 0o640]),
+            let file = FileHandle(forWritingAtPath: unfinished)
+        else { throw CommandFailure(.failed, words.cannotWrite(path)) }
+        self.file = file
+        self.path = path
+        self.unfinished = unfinished
+        self.words = words
+    }
+
+    func write(_ bytes: [UInt8]) throws {
+        do {
+            try file.write(contentsOf: Data(bytes))
+        } catch {
+            try? FileManager.default.removeItem(atPath: unfinished)
+            throw CommandFailure(.failed, words.cannotWrite(path))
+        }
+    }
+
+    func close() throws {
+        do {
+            try file.synchronize()
+            try file.close()
+        } catch {
+            try? FileManager.default.removeItem(atPath: unfinished)
+            throw CommandFailure(.failed, words.cannotWrite(path))
+        }
+        guard rename(unfinished, path) == 0 else { throw CommandFailure(.failed, words.cannotWrite(path)) }
+    }
+}
