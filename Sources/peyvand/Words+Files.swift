@@ -98,6 +98,29 @@ extension Words {
         )
     }
 
+    func wrongTarget(_ only: ImportTarget) -> String {
+        choose(
+            "This file holds \(only.rawValue): leave --as out.",
+            "این فایل \(target(only.rawValue)) است: ‎--as را ننویسید."
+        )
+    }
+
+    /// What of a record was left out.
+    func remark(_ remark: FileRecord.Remark) -> String {
+        switch remark {
+        case .employerLeftOut:
+            choose(
+                "The organisation that the person works for was left out: `relation` tells it, once both are customers.",
+                "سازمان محل کار این شخص کنار گذاشته شد: وقتی هر دو مشتری باشند، رابطه آن را می‌گوید."
+            )
+        case .onlyFirstTime:
+            choose(
+                "It happens again and again; only the first time was taken.",
+                "این رویداد تکرار می‌شود؛ تنها نخستین بار گرفته شد."
+            )
+        }
+    }
+
     var reasonColumn: String { choose("reason", "دلیل") }
 
     /// The header of the column that tells why a row was not taken, in every language.
@@ -180,7 +203,7 @@ extension Words {
         case .name(let field): "\(title(field.name)) (نام)"
         case .jalali(let field): "\(title(field.name)) (هجری شمسی)"
         case .lineCount: "تعداد سطرها"
-        case .id, .field, .line, .exportedAt: title(column.name)
+        case .id, .field, .line, .contactPoints, .exportedAt: title(column.name)
         }
     }
 

@@ -257,6 +257,13 @@ struct Words: Sendable {
         switch flaw {
         case .openQuote: choose("A quote is opened and never closed.", "گیومه‌ای باز شده و بسته نشده است.")
         case .textAfterQuote: choose("Text follows a closing quote.", "پس از گیومهٔ بسته متن آمده است.")
+        case .noEnd: choose("It has no END line.", "سطر END ندارد.")
+        case .tooLarge: choose("It is larger than anything of its kind.", "از هر چیزی از این نوع بزرگ‌تر است.")
+        case .unknownTime:
+            choose(
+                "A time of it cannot be read, or is in a time zone that is not known here.",
+                "یکی از زمان‌های آن خوانده نمی‌شود یا منطقهٔ زمانی آن شناخته نیست."
+            )
         }
     }
 
@@ -438,6 +445,7 @@ enum FieldLabels {
         "roles": Label("roles", "نقش‌ها"),
         "createdAt": Label("created", "زمان ثبت"),
         "confirmedAt": Label("confirmed", "زمان تأیید"),
+        "contactPoints": Label("further contacts", "راه‌های تماس دیگر"),
         "exportedAt": Label("exported", "زمان برون‌بری", "exported at"),
         "externalKey": Label("external key", "کلید", "کد", "کد مشتری", "شماره مشتری", "key", "external id"),
     ]

@@ -191,3 +191,108 @@ struct ExportTests {
         }
     }
 }
+
+@Suite("Address books and calendars")
+struct ExchangeFormatTests {
+    private func text(_ node: TestNode, _ format: ExportFormat, _ target: ImportTarget) throws -> String {
+        String(decoding: try node.export(format, target), as: UTF8.self)
+    }
+
+    @Test("Cards and entries that nobody has changed change nothing when they come back")
+    func again() async throws {
+        let node = try TestNode()
+        let id = try node.addCustomer([
+            "givenName": "مریم", "familyName": "رضایی", "mobile": "09121234567", "phone": "021 8877 6655",
+            "email": "m@example.ir", "birthDay": "1370/01/15", "street": "ولیعصر، پلاک ۲", "city": "تهران",
+            "note": "یک; دو",
+        ])
+        _ = try node.addCustomer(["mobile": "09121111111"])
+        _ = try node.addCustomer(["name": "شرکت نور", "kind": "organisation"])
+        try node.ask(
+            AddRow(
+                table: "contactPoint",
+                fields: ["customer": .text(id), "kind": .text("email"), "value": .text("x@y.ir")]
+            )
+        )
+        for kind in ["call", "meeting", "task"] {
+            try node.ask(AddRow(table: "activity", fields: ["customer": .text(id), "kind": .text(kind)]))
+        }
+        node.pass(milliseconds: 5000)
+        let dump = try node.dump()
+        let cards = try text(node, .vcard, .customers)
+        #expect(cards.components(separatedBy: "BEGIN:VCARD").count == 4)
+        #expect(!cards.contains("NATIONALCODE"))
+        let book = try node.file("book.vcf", Data(cards.utf8))
+        #expect(try await node.importing(book, as: nil).skipped == 3)
+        let calendar = try node.file("c.ics", Data(text(node, .ics, .activities).utf8))
+        #expect(try await node.importing(calendar, as: nil).skipped == 3)
+        #expect(try node.dump() == dump)
+        // What was changed in the address book is taken.
+        let moved = try node.file("moved.vcf", Data(cards.replacing("پلاک ۲", with: "پلاک ۳").utf8))
+        #expect(try await node.importing(moved, as: nil).updated == 1)
+        #expect(try node.ask(ShowCustomer(customer: id)).fields["street"] == .text("ولیعصر، پلاک ۳"))
+    }
+
+    @Test("Cards of a telephone become customers with all their numbers, once")
+    func telephone() async throws {
+        let node = try TestNode()
+        let book = """
+            BEGIN:VCARD
+            VERSION:3.0
+            UID:42
+            N:رضایی;مریم;;;
+            FN:مریم رضایی
+            TEL;TYPE=CELL:0912 123 4567
+            TEL;TYPE=CELL:0935 111 2233
+            TEL;TYPE=HOME:021-88776655
+            EMAIL:m@example.ir
+            EMAIL:maryam@example.com
+            ORG:شرکت نور
+            END:VCARD
+            BEGIN:VCARD
+            VERSION:3.0
+            FN:علی
+            """
+        let errors = node.directory + "/errors.csv"
+        let file = try node.file("p.vcf", Data(book.utf8))
+        let summary = try await node.importing(file, as: .customers, errors: errors)
+        #expect(summary.created == 1 && summary.invalid == 1 && summary.warnings.count == 1)
+        let page = try node.ask(ShowCustomer(customer: "09121234567"))
+        #expect(page.contacts.map(\.value).contains("+989351112233"))
+        #expect(page.contacts.map(\.value).contains("maryam@example.com"))
+        #expect(page.fields["phone"] == .text("+982188776655"))
+        #expect(try await node.importing(file, as: .customers).position == nil)
+        // A number that somebody has deleted does not come back with the same card.
+        let number = try #require(node.ask(ListRows(table: "contactPoint")).first?.id)
+        try node.ask(RemoveRow(table: "contactPoint", row: number, isUndone: false))
+        #expect(try await node.importing(file, as: .customers).position == nil)
+        let undone = try node.ask(UndoImport(batch: #require(summary.batch)))
+        #expect(undone.keptCount == 0 && undone.deleted == 2)
+    }
+
+    @Test("A calendar of another program needs customers that are known, and comes once")
+    func calendar() async throws {
+        let node = try TestNode()
+        let id = try node.addCustomer(["name": "مریم"])
+        let text = """
+            BEGIN:VCALENDAR
+            BEGIN:VEVENT
+            UID:a
+            X-PEYVAND-CUSTOMER:\(id)
+            DTSTART;TZID=Asia/Tehran:20261123T120000
+            SUMMARY:دیدار
+            END:VEVENT
+            BEGIN:VEVENT
+            UID:b
+            DTSTART:20261123T120000Z
+            END:VEVENT
+            END:VCALENDAR
+            """
+        let file = try node.file("c.ics", Data(text.utf8))
+        let summary = try await node.importing(file, as: nil)
+        #expect(summary.created == 1 && summary.problems.map(\.column) == ["customer"])
+        #expect(try node.ask(ShowCustomer(customer: id)).timeline.map(\.at) == ["2026-11-23T08:30:00.000Z"])
+        #expect(try await node.importing(file, as: nil).position == nil)
+        await #expect(throws: CommandFailure.self) { try await node.importing(file, as: .orders) }
+    }
+}

@@ -245,6 +245,12 @@ struct ImportTests {
         let people = try node.file("c.csv", Data(customers.utf8))
         #expect(try await node.importing(people, as: .customers, isDryRun: true).created == 2)
         #expect(try node.dump() == before)
+        // In several transactions too.
+        let rows = (1...9000).map { "c-\($0),نام \($0)\n" }.joined()
+        let many = try node.file("many.csv", Data(("externalKey,name\n" + rows).utf8))
+        let tried = try await node.importing(many, as: .customers, isDryRun: true)
+        #expect(tried.created == 9000 && tried.batch == nil && tried.failure == nil)
+        #expect(try node.dump() == before)
     }
 
     @Test("A changed row changes its fields only, and leaves the others")

@@ -120,13 +120,14 @@ final class TestNode: Sendable {
         map: String? = nil,
         node: (any RequestPerformer)? = nil
     ) async throws -> ImportSummary {
-        let importing = Importing(
+        let importing = try Importing(
             file: path,
             target: target,
             map: map,
             isDryRun: isDryRun,
             errors: errors,
             results: results,
+            context: ask(ImportContext()),
             output: Output(isJSON: true, language: .en),
             node: node ?? Asking(service: service)
         )

@@ -18,25 +18,39 @@ struct ExportCommand: SessionCommand {
     )
 
     @OptionGroup var node: NodeOptions
-    @Option(help: "csv, jsonl.") var format: ExportFormat
+    @Option(help: "csv, xlsx, jsonl, vcard or ics.") var format: ExportFormat
     @Option(name: .customLong("as"), help: "customers, activities or orders.") var target: ImportTarget?
     @Option(help: ArgumentHelp("Where to; standard output if it is left out.", valueName: "file")) var output: String?
+    @Flag(help: "vCard: version 3.0, for older address books.") var version3 = false
+    @Flag(help: "vCard: with national codes and legal ids.") var codes = false
     @Option(help: "Only one customer, with all its records: an id, national code or mobile number.") var customer:
         String?
 
     func check(_ words: Words) throws {
-        if format == .jsonl, target != nil {
-            throw CommandFailure(.usage, "JSON lines hold everything: leave --as out.")
+        if let only, let target, target != only { throw CommandFailure(.usage, words.wrongTarget(only)) }
+        if format != .vcard, version3 || codes {
+            throw CommandFailure(.usage, "--version3 and --codes belong to --format vcard.")
+        }
+    }
+
+    /// What the format holds, if it holds one thing.
+    private var only: ImportTarget? {
+        switch format {
+        case .csv, .xlsx: nil
+        case .jsonl: .everything
+        case .vcard: .customers
+        case .ics: .activities
         }
     }
 
     func run(_ session: CommandSession) async throws {
-        let target = target ?? (format == .jsonl ? .everything : .customers)
         let request = ExportRows(
             format: format,
-            target: target,
+            target: only ?? target ?? .customers,
             customer: customer,
-            language: session.output.language
+            language: session.output.language,
+            includesCodes: codes,
+            isVersionThree: version3
         )
         guard let path = output else {
             _ = try await session.connection.perform(request) { report in

@@ -16,6 +16,8 @@ struct ExportColumn: Sendable {
         case line(ColumnDescription)
         /// How many lines an order has.
         case lineCount
+        /// Further ways to reach a customer.
+        case contactPoints
         /// When the row was written to the file.
         case exportedAt
     }
@@ -34,7 +36,7 @@ struct ExportColumn: Sendable {
     private var isTaken: Bool {
         switch content {
         case .field(let column): column.number > 2
-        case .id, .line, .exportedAt: true
+        case .id, .line, .contactPoints, .exportedAt: true
         case .jalali, .name, .lineCount: false
         }
     }
@@ -44,7 +46,7 @@ struct ExportColumn: Sendable {
         switch content {
         case .field(let column), .line(let column): column.type == .money || column.type == .integer
         case .lineCount: true
-        case .id, .jalali, .name, .exportedAt: false
+        case .id, .jalali, .name, .contactPoints, .exportedAt: false
         }
     }
 
@@ -69,6 +71,7 @@ struct ExportColumn: Sendable {
             }
             columns.append(ExportColumn(name: "lines", content: .lineCount))
         }
+        if target == .customers { columns.append(ExportColumn(name: ContactPointCell.field, content: .contactPoints)) }
         if let createdAt = table.column(named: "createdAt") {
             columns.append(ExportColumn(name: "createdAt", content: .field(createdAt)))
         }
@@ -112,10 +115,23 @@ struct ExportCells {
                 // What an order with several lines would say here, an import could not take apart again.
                 cells.append(lines.count == 1 ? Self.text(lines[0].values[field.number], of: field) : "")
             case .lineCount: cells.append(String(lines.count))
+            case .contactPoints: cells.append(try contactPoints(of: row))
             case .exportedAt: cells.append(exportedAt)
             }
         }
         return cells
+    }
+
+    private func contactPoints(of row: StoredRow) throws -> String {
+        let points = try reader.rows(.contactPoint, where: "customer", is: .integer(row.id.rawValue)).map(
+            RowValues.init
+        )
+        return ContactPointCell.text(
+            of: points.compactMap { point in
+                guard let kind = point.text("kind"), let value = point.text("value") else { return nil }
+                return (kind, PhoneNumber.national(ofStored: value))
+            }
+        )
     }
 
     private static func text(_ value: FieldValue, of column: ColumnDescription) -> String {

@@ -1,8 +1,11 @@
 import Foundation
 
 /// What kind of file somebody has given, told by how it begins.
-enum FileFormat: Hashable, Sendable {
-    case csv, jsonLines
+enum FileFormat: String, Hashable, Sendable {
+    case csv
+    case jsonLines = "jsonl"
+    case cards = "vcard"
+    case calendar = "ics"
 
     /// Looks at the beginning of a file.
     ///
@@ -13,8 +16,12 @@ enum FileFormat: Hashable, Sendable {
         }
         try? file.close()
         let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
-        let content = start.starts(with: mark) ? start.dropFirst(mark.count) : start
-        let first = content.first { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }
-        self = first == UInt8(ascii: "{") ? .jsonLines : .csv
+        let content = (start.starts(with: mark) ? start.dropFirst(mark.count) : start).drop {
+            [0x20, 0x09, 0x0A, 0x0D].contains($0)
+        }
+        let word = String(decoding: content.prefix(15), as: UTF8.self).uppercased()
+        self =
+            content.first == UInt8(ascii: "{")
+            ? .jsonLines : word.hasPrefix("BEGIN:VCARD") ? .cards : word.hasPrefix("BEGIN:VCALENDAR") ? .calendar : .csv
     }
 }

@@ -137,7 +137,7 @@ struct ImportChunk: NodeRequest {
         throw CommandFailure(
             .failed,
             "Too many rows near line \(rows.first?.line ?? 0) were refused while they were written. "
-                + "Check that the file fits `--as \(target.rawValue)`."
+                + "Check that the file fits `--as \(target.rawValue)`. The last of them: \(refused.invalid.last?.reason ?? "")"
         )
     }
 }
@@ -151,6 +151,8 @@ struct ImportDraft: Sendable {
     var lineValues: [String: FieldValue] = [:]
     /// What the file writes for the customer.
     var customer: String?
+    /// Further ways to reach a customer.
+    var points: [(kind: String, value: String)] = []
     /// The row that it was written from.
     var id: RowID?
     /// When it was, in milliseconds since 1970-01-01 UTC.
@@ -171,6 +173,8 @@ struct ImportDraft: Sendable {
                 customer = text
             } else if column.field == ImportPlan.idField, case .text(let text) = input {
                 id = FieldText.identifier(text)
+            } else if column.field == ContactPointCell.field, case .text(let text) = input {
+                points = ContactPointCell.points(in: text)
             } else if column.field == ImportPlan.exportedAtField, case .integer(let milliseconds) = input {
                 exportedAt = UInt64(clamping: milliseconds)
             } else if column.isOfLine {
@@ -266,7 +270,8 @@ private struct ImportWriting {
         try tellLinks()
         if let batch {
             transaction.markAsImport(batch)
-            outcome.batch = batch.description
+            // What a dry run makes is not there afterwards.
+            if !isDryRun { outcome.batch = batch.description }
         }
     }
 
@@ -377,15 +382,17 @@ private struct ImportWriting {
             }
         }
         present[draft.key] = [id]
+        try addPoints(of: draft, to: id)
         outcome.created += 1
         tell(.created, id, draft)
     }
 
     private mutating func change(_ id: RowID, _ entry: RowEntry, _ draft: ImportDraft) throws {
+        let values = draft.id == nil ? entry.values : try withoutLostThousandths(entry.values, of: id)
         let own = try transaction.updateFromFile(
             target.table.name,
             id: id,
-            entry.values,
+            values,
             exportedAt: draft.exportedAt
         )
         var isChanged = own.isChanged
@@ -407,10 +414,57 @@ private struct ImportWriting {
             outcome.kept += written.kept.count
             preview(written, of: id, values, in: .orderLine, draft)
         }
+        if try addPoints(of: draft, to: id) { isChanged = true }
         guard isChanged else { return skip(id, draft) }
         _ = try currentBatch()
         outcome.updated += 1
         tell(.updated, id, draft)
+    }
+
+    /// The values of a row that was written to a file, less the times of which the file only knows the second.
+    private func withoutLostThousandths(
+        _ values: [String: FieldValue],
+        of id: RowID
+    ) throws -> [String: FieldValue] {
+        let table = target.table
+        let times = values.filter { name, value in
+            if case .integer(let time) = value, table.column(named: name)?.type == .instant { return time % 1000 == 0 }
+            return false
+        }
+        guard !times.isEmpty, let present = try transaction.reader.row(table, id: id) else { return values }
+        return values.filter { name, value in
+            guard times[name] != nil, case .integer(let time) = value, case .integer(let stored) = present[name] else {
+                return true
+            }
+            return stored / 1000 != time / 1000
+        }
+    }
+
+    /// Adds the ways to reach a customer that are not known yet, and that nobody has deleted.
+    ///
+    /// - Returns: Whether there were any.
+    @discardableResult
+    private func addPoints(of draft: ImportDraft, to id: RowID) throws -> Bool {
+        guard !draft.points.isEmpty, let customer = try transaction.reader.row(.customer, id: id) else { return false }
+        let table = TableDescription.contactPoint
+        let reference = FieldValue.integer(id.rawValue)
+        var known = Set(["mobile", "phone", "email", "web"].map { customer[$0] })
+        for row in try transaction.reader.rows(table, where: "customer", is: reference) { known.insert(row["value"]) }
+        let fresh = draft.points.filter { !known.contains(.text($0.value)) }
+        if fresh.isEmpty { return false }
+        let gone = try transaction.reader.identifiers(table, where: "customer", in: [reference], deleted: true)
+        for row in gone[reference, default: []] where try !transaction.wasTakenBack(table, id: row) {
+            if let value = try transaction.reader.deletedRow(table, id: row)?["value"] { known.insert(value) }
+        }
+        var isChanged = false
+        for point in fresh where known.insert(.text(point.value)).inserted {
+            try transaction.insertFromFile(
+                table.name,
+                ["customer": reference, "kind": .text(point.kind), "value": .text(point.value)]
+            )
+            isChanged = true
+        }
+        return isChanged
     }
 
     private mutating func skip(_ id: RowID, _ draft: ImportDraft) {

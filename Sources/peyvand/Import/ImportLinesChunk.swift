@@ -108,7 +108,8 @@ struct ImportLinesChunk: NodeRequest {
         throw CommandFailure(
             .failed,
             "Too many rows near line \(lines.first?.number ?? 0) were refused while they were written. "
-                + "Check that the file is one that `export --format jsonl` has written."
+                + "Check that the file is one that `export --format jsonl` has written. The last of them: "
+                + (refused.last?.reason ?? "")
         )
     }
 
@@ -150,7 +151,8 @@ private struct LinesWriting {
     mutating func finished() -> ImportChunk.Outcome {
         if let batch {
             transaction.markAsImport(batch)
-            outcome.batch = batch.description
+            // What a dry run makes is not there afterwards.
+            if !chunk.isDryRun { outcome.batch = batch.description }
         }
         return outcome
     }

@@ -22,7 +22,11 @@ enum ImportTarget: String, Codable, Sendable, CaseIterable {
     /// The names of the fields that a file may fill.
     var fields: [String] {
         let own = table.columns.dropFirst(3).map(\.name).filter { $0 != "importBatch" }
-        return self == .orders ? own + ["text", "quantity", "unitPrice"] : own
+        switch self {
+        case .orders: return own + ["text", "quantity", "unitPrice"]
+        case .customers: return own + [ContactPointCell.field]
+        case .activities, .everything: return own
+        }
     }
 }
 

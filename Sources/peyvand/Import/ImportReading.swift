@@ -26,11 +26,17 @@ struct ImportContext: NodeRequest {
     struct Reply: Codable, Sendable {
         /// The area code of this branch, for telephone numbers of eight digits.
         let areaCode: String?
+        /// In hexadecimal digits.
+        let organisation: String
     }
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Reply {
-        guard let id = node.replica.node.branchRow else { return Reply(areaCode: nil) }
-        return Reply(areaCode: try node.replica.read { try $0.values(.branch, id: id)?.text("areaCode") })
+        let organisation = ExportHeader(organisation: node.replica.node.organisation, milliseconds: 0).organisation
+        guard let id = node.replica.node.branchRow else { return Reply(areaCode: nil, organisation: organisation) }
+        return Reply(
+            areaCode: try node.replica.read { try $0.values(.branch, id: id)?.text("areaCode") },
+            organisation: organisation
+        )
     }
 }
 
@@ -55,7 +61,7 @@ struct ImportReading: Sendable {
             guard let field else { return nil }
             let column = ImportColumn(field, target)
             let table = column.isOfLine ? .orderLine : target.table
-            if [ImportPlan.idField, ImportPlan.exportedAtField].contains(field) {
+            if [ImportPlan.idField, ImportPlan.exportedAtField, ContactPointCell.field].contains(field) {
                 return Place(column: column, table: table, description: nil)
             }
             return table.column(named: field).map { Place(column: column, table: table, description: $0) }
@@ -105,6 +111,10 @@ struct ImportReading: Sendable {
         let cell = FormulaGuard.removed(from: written)
         if cell.isEmpty { return FieldEntry.Reading(value: .null) }
         guard let description = place.description else {
+            if place.column.field == ContactPointCell.field {
+                let points = ContactPointCell.points(in: cell, areaCode: areaCode)
+                return FieldEntry.Reading(value: .text(ContactPointCell.text(of: points)))
+            }
             guard place.column.field == ImportPlan.exportedAtField,
                 let at = TableDescription.customer.column(named: "createdAt")
             else { return FieldEntry.Reading(value: .text(PersianText.display(cell))) }

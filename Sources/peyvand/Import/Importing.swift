@@ -56,7 +56,7 @@ struct Importing {
     let isDryRun: Bool
     let errors: String?
     let results: String?
-    let areaCode: String?
+    let context: ImportContext.Reply
     let output: Output
     private let node: any RequestPerformer
 
@@ -71,7 +71,7 @@ struct Importing {
         isDryRun: Bool = false,
         errors: String? = nil,
         results: String? = nil,
-        areaCode: String? = nil,
+        context: ImportContext.Reply,
         output: Output,
         node: any RequestPerformer
     ) {
@@ -81,7 +81,7 @@ struct Importing {
         self.isDryRun = isDryRun
         self.errors = errors
         self.results = results
-        self.areaCode = areaCode
+        self.context = context
         self.output = output
         self.node = node
     }
@@ -151,9 +151,17 @@ struct Importing {
     }
 
     private func preparation() throws -> any ImportPreparation {
-        if try FileFormat(of: file, words) == .jsonLines { return try LinesPreparation(self) }
-        guard let target else { throw CommandFailure(.usage, words.asIsMissing) }
-        return try RecordsPreparation(self, target)
+        let format = try FileFormat(of: file, words)
+        switch format {
+        case .jsonLines: return try LinesPreparation(self)
+        case .cards, .calendar:
+            let only: ImportTarget = format == .cards ? .customers : .activities
+            guard target == nil || target == only else { throw CommandFailure(.usage, words.wrongTarget(only)) }
+            return try RecordsPreparation(self, only, format)
+        case .csv:
+            guard let target else { throw CommandFailure(.usage, words.asIsMissing) }
+            return try RecordsPreparation(self, target, format)
+        }
     }
 
     private func timed(

@@ -1,6 +1,5 @@
 import CRM
 import Causality
-import Crypto
 import Foundation
 import ReplicaStore
 
@@ -38,18 +37,11 @@ struct LinesPreparation: ImportPreparation {
         tellsResults = importing.results != nil
         language = importing.reasonLanguage
         words = importing.words
-        var hash = SHA256()
-        var count = 0
-        while let chunk = try? file.read(upToCount: 1 << 20), !chunk.isEmpty {
-            hash.update(data: chunk)
-            count += chunk.count
-        }
-        try? file.seek(toOffset: 0)
-        byteCount = count
-        description = ImportedFile(
-            name: (path as NSString).lastPathComponent,
-            sha256: hash.finalize().map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(),
-            options: ["format": "jsonl"]
+        (description, byteCount) = try ImportedFile.survey(
+            file,
+            path: path,
+            format: FileFormat.jsonLines.rawValue,
+            importing.words
         )
         lines = LineReader(file.fileDescriptor)
         rejects = try importing.errors.map { try OutputFile($0, importing.words) }

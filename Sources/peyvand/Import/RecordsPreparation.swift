@@ -10,14 +10,24 @@ struct RecordsPreparation: ImportPreparation {
     private let tellsResults: Bool
     private let language: Language
     private let rejects: RejectedRecords?
-    private var source: ImportFile
+    private var source: any RecordSource
     private var seen: [String: Int] = [:]
 
     var byteCount: Int { source.byteCount }
     var ignoredColumns: [String] { plan.ignored }
 
-    init(_ importing: Importing, _ target: ImportTarget) throws {
-        let source = try ImportFile(path: importing.file, words: importing.words)
+    init(_ importing: Importing, _ target: ImportTarget, _ format: FileFormat) throws {
+        let source: any RecordSource =
+            switch format {
+            case .csv, .jsonLines: try CSVFile(path: importing.file, words: importing.words)
+            case .cards, .calendar:
+                try ComponentFile(
+                    path: importing.file,
+                    format,
+                    organisation: importing.context.organisation,
+                    words: importing.words
+                )
+            }
         let plan = try ImportPlan(target, header: source.header, map: try Self.map(importing))
         self.source = source
         self.plan = plan
@@ -31,7 +41,7 @@ struct RecordsPreparation: ImportPreparation {
         reading = ImportReading(
             target,
             fields: plan.fields,
-            areaCode: importing.areaCode,
+            areaCode: importing.context.areaCode,
             language: importing.reasonLanguage
         )
     }
@@ -59,6 +69,9 @@ struct RecordsPreparation: ImportPreparation {
         for record in records {
             do throws(ImportChunk.Problem) {
                 rows.append(try row(record, &warnings))
+                warnings += record.remarks.map {
+                    ImportChunk.Problem(line: record.line, column: nil, reason: Words(language).remark($0))
+                }
             } catch {
                 invalid.append(error)
             }

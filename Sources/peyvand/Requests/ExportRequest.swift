@@ -4,7 +4,7 @@ import ReplicaStore
 
 /// What a file is written as.
 enum ExportFormat: String, Codable, Sendable, CaseIterable {
-    case csv, xlsx, jsonl
+    case csv, xlsx, jsonl, vcard, ics
 }
 
 /// Writes rows for a file, piece by piece. What it hands out is on record in the audit log.
@@ -16,6 +16,9 @@ struct ExportRows: NodeRequest {
     /// Only this customer, with all records that are one with it.
     var customer: String?
     let language: Language
+    /// In vCards: whether codes of the state go along, and which version they are.
+    var includesCodes = false
+    var isVersionThree = false
 
     private static let chunkBytes = 256 << 10
 
@@ -37,6 +40,13 @@ struct ExportRows: NodeRequest {
             switch format {
             case .csv, .xlsx: try table(reader, members, now, progress)
             case .jsonl: try lines(reader, members, now, node.replica.node.organisation, progress)
+            case .vcard, .ics:
+                try components(
+                    reader,
+                    members,
+                    ExportHeader(organisation: node.replica.node.organisation, milliseconds: now).organisation,
+                    progress
+                )
             }
         }
     }
@@ -86,6 +96,35 @@ struct ExportRows: NodeRequest {
                 try reader.rows(table, where: "customer", is: .integer(id.rawValue)).forEach(take)
             }
         }
+    }
+
+    // MARK: Cards and calendars
+
+    private func components(
+        _ reader: ReplicaReader,
+        _ members: [RowID]?,
+        _ organisation: String,
+        _ progress: (ProgressReport) throws -> Void
+    ) throws -> Dump.Summary {
+        let isCalendar = format == .ics
+        let total = try members == nil ? reader.count(target.table) : nil
+        var text = isCalendar ? CalendarEntry.beginning : ""
+        var count = 0
+        let writer = ExportComponents(reader, organisation: organisation, includesCodes: includesCodes)
+        try forEachRow(target.table, members, reader) { row in
+            text +=
+                isCalendar
+                ? try writer.entry(of: row).text
+                : try writer.card(of: row).text(isVersionThree ? .three : .four)
+            count += 1
+            guard text.utf8.count >= Self.chunkBytes else { return }
+            try progress(ProgressReport(count: count, total: total))
+            try progress(ProgressReport(count: count, output: Array(text.utf8)))
+            text = ""
+        }
+        if isCalendar { text += CalendarEntry.end }
+        try progress(ProgressReport(count: count, output: Array(text.utf8)))
+        return Dump.Summary(rows: count)
     }
 
     // MARK: JSON lines

@@ -4,9 +4,9 @@ import Foundation
 /// A CSV file on disk, read in pieces: its encoding, delimiter and header first, then record by record.
 ///
 /// Belongs to the one task that imports.
-struct ImportFile {
+struct CSVFile: RecordSource {
     /// The letters of the file.
-    let encoding: TextEncoding
+    private let encoding: TextEncoding
     /// What parts cells.
     let delimiter: UInt8
     /// The cells of the first record.
@@ -42,8 +42,8 @@ struct ImportFile {
             byteCount = survey.byteCount
             delimiter = survey.delimiter
             description = ImportedFile(
-                name: (path as NSString).lastPathComponent,
-                sha256: survey.hash.finalize().map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(),
+                path: path,
+                survey.hash,
                 options: [
                     "format": "csv", "encoding": survey.encoding.rawValue,
                     "delimiter": String(Unicode.Scalar(survey.delimiter)),
