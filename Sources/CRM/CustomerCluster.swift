@@ -17,7 +17,7 @@ package struct CustomerCluster: Sendable {
 
     /// Finds the cluster of a record.
     package init(of id: RowID, from source: some RowSource) throws {
-        var search = Search(source)
+        var search = try Search(source)
         try search.reach(from: id)
         let clusters = CustomerClusters(decisions: search.decisions, links: search.links)
         members = clusters.members(of: id)
@@ -36,10 +36,15 @@ package struct CustomerCluster: Sendable {
     /// Follows links from record to record. What cannot be reached cannot stand in the cluster.
     private struct Search<Source: RowSource> {
         let source: Source
+        /// What head office has named as nobody's own.
+        private let named: Set<MatchingKey>
         private(set) var decisions: [CustomerPair: IdentityVerdict] = [:]
         private(set) var links: [RuleLink] = []
 
-        init(_ source: Source) { self.source = source }
+        init(_ source: Source) throws {
+            self.source = source
+            named = try GenericValues.keys(from: source)
+        }
 
         mutating func reach(from first: RowID) throws {
             var reached: Set<RowID> = [first]
@@ -66,7 +71,7 @@ package struct CustomerCluster: Sendable {
                 ("legalId", own.legalId.map { KeyMaker.code("legalId", $0) }, codeMax),
                 ("mobile", own.mobile > 0 ? KeyMaker.mobile(own.mobile) : nil, contactMax),
             ]
-            var generic: Set<MatchingKey> = []
+            var generic = named
             var others: [RowID: MatchingRecord] = [:]
             for (column, key, namesMax) in evidence {
                 guard let key, own.keys.contains(key) else { continue }

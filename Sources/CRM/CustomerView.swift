@@ -241,7 +241,10 @@ extension CustomerView {
         func rows(_ table: TableDescription) throws -> [RowValues] {
             try ids.flatMap { try source.values(table, where: "customer", is: .integer($0.rawValue)) }
         }
-        for row in try rows(.activity) {
+        // Whom it was written against, and whoever took part besides.
+        let shared = try ids.flatMap { try source.values(.activity, where: "alsoWith", names: $0) }
+        var told: Set<RowID> = []
+        for row in try rows(.activity) + shared where told.insert(row.id).inserted {
             let milliseconds = row.integer("at") ?? row.integer("createdAt")
             let event = Event(
                 id: row.id.description,

@@ -42,9 +42,9 @@ package struct MatchingIndex: Sendable {
 
     /// Makes an empty index.
     ///
-    /// - Parameter genericContacts: Phones and mail addresses that say nothing about anybody, as people write them.
-    package init(weights: MatchingWeights = .customers, genericContacts: [String] = []) {
-        named = Set(genericContacts.flatMap(MatchingRecord.contactKeys))
+    /// - Parameter named: Keys of values that say nothing about anybody, see ``GenericValues``.
+    package init(weights: MatchingWeights = .customers, named: Set<MatchingKey> = []) {
+        self.named = named
         comparison = MatchingComparison(weights: weights, genericValues: named)
     }
 

@@ -41,4 +41,7 @@ package protocol RowSource {
 
     /// The rows whose column has a value, by identifier.
     func values(_ table: TableDescription, where column: String, is value: FieldValue) throws -> [RowValues]
+
+    /// The rows whose column, a list of identifiers, names a row, by identifier.
+    func values(_ table: TableDescription, where column: String, names id: RowID) throws -> [RowValues]
 }

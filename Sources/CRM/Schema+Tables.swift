@@ -8,7 +8,7 @@ extension Schema {
         version: 5,
         tables: [
             .customer, .contactPoint, .relation, .activity, .salesOrder, .orderLine, .branch, .staff, .identityDecision,
-            .conflict, .importBatch,
+            .conflict, .importBatch, .policy,
         ]
     )
 }
@@ -278,6 +278,14 @@ extension TableDescription {
             .one("counts"),
             .group("state", .one("state", .choice(["active", "undone"])), .one("stateAt", .instant)),
         ]
+    )
+
+    /// What head office has laid down for all offices. `value` is a JSON object, whose shape follows from the name.
+    package static let policy = TableDescription(
+        27,
+        "policy",
+        .headOfficeOnly,
+        [.one("name", required: true, indexed: true), .one("value"), .one("fromDay", .day)]
     )
 
     /// - Parameters:

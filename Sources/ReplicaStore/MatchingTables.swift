@@ -41,6 +41,8 @@ struct MatchingTables {
     private let writer: ReplicaWriter
     private let reader: ReplicaReader
     private var comparison: MatchingComparison
+    /// What head office has named as nobody's own.
+    private let named: Set<MatchingKey>
     private var records: [RowID: MatchingRecord?] = [:]
 
     private var db: Database { writer.db }
@@ -49,6 +51,12 @@ struct MatchingTables {
         self.writer = writer
         reader = ReplicaReader(writer.db, schema: writer.schema)
         comparison = MatchingComparison(genericValues: try reader.genericKeys())
+        named = try GenericValues.keys(from: reader)
+    }
+
+    /// Takes note of what head office names as nobody's own, and no longer.
+    mutating func takeNamed() throws {
+        for key in named.union(comparison.genericValues).sorted() { try judge(key) }
     }
 
     /// Compares customers again, as their rows are now, and finds out which pairs wait for somebody.
@@ -110,17 +118,21 @@ struct MatchingTables {
         guard let namesMax = key.namesMax else { return }
         let number = Int64(bitPattern: key.rawValue)
         let wasGeneric = comparison.genericValues.contains(key)
-        if !wasGeneric, try !hasMore(number, than: namesMax) { return }
-        let names = try Int.fetchOne(
-            db.cachedStatement(
-                sql: """
-                    SELECT count(DISTINCT sound) FROM matchingKey CROSS JOIN matchingRecord USING (customer)
-                    WHERE key = ?
-                    """
-            ),
-            arguments: [number]
-        )
-        let isGeneric = (names ?? 0) > namesMax
+        let isNamed = named.contains(key)
+        if !wasGeneric, !isNamed, try !hasMore(number, than: namesMax) { return }
+        let names =
+            try isNamed
+            ? nil
+            : Int.fetchOne(
+                db.cachedStatement(
+                    sql: """
+                        SELECT count(DISTINCT sound) FROM matchingKey CROSS JOIN matchingRecord USING (customer)
+                        WHERE key = ?
+                        """
+                ),
+                arguments: [number]
+            )
+        let isGeneric = isNamed || (names ?? 0) > namesMax
         guard isGeneric != wasGeneric else { return }
         var values = comparison.genericValues
         if isGeneric { values.insert(key) } else { values.remove(key) }
@@ -215,7 +227,9 @@ extension ReplicaWriter {
         let columns: [String]
         switch table.number {
         case TableDescription.customer.number: columns = ["id"]
-        case TableDescription.contactPoint.number: columns = ["customer"]
+        case TableDescription.contactPoint.number:
+            columns = ["customer"]
+            try noteHolders(ofPoints: ids)
         case TableDescription.identityDecision.number: columns = ["low", "high"]
         default: return
         }
@@ -237,6 +251,25 @@ extension ReplicaWriter {
             )
             for place in columns.indices {
                 if let customer = row?[place] as Int64? { try insert.execute(arguments: [customer]) }
+            }
+        }
+    }
+
+    /// Notes all who were found by what contact points say: one may have belonged to another customer before.
+    private func noteHolders(ofPoints ids: some Sequence<Int64>) throws {
+        let table = TableDescription.contactPoint.name
+        for id in ids {
+            let value = try String.fetchOne(
+                db.cachedStatement(sql: "SELECT value FROM \(table) WHERE id = ?"),
+                arguments: [id]
+            )
+            for key in value.map(GenericValues.keys) ?? [] {
+                try db.cachedStatement(
+                    sql: """
+                        INSERT OR IGNORE INTO matchingDue SELECT customer FROM matchingKey
+                        WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM genericKey WHERE key = ?1)
+                        """
+                ).execute(arguments: [Int64(bitPattern: key.rawValue)])
             }
         }
     }

@@ -65,6 +65,7 @@ struct Migrations {
             } else {
                 try db.execute(sql: ReplicaSQL.create(table))
             }
+            try db.execute(sql: ReplicaSQL.listIndexes(of: table))
             try db.execute(sql: ReplicaSQL.replaceTriggers(of: table))
         }
         try db.execute(sql: "DROP VIEW IF EXISTS nextId")

@@ -128,7 +128,7 @@ extension Replica {
                 """,
             arguments: [LogBody.pieceBytes, Int64(clamping: position), Self.changeSetsPerPiece]
         )
-        let followed: [TableDescription] = [.customer, .contactPoint, .identityDecision]
+        let followed: [TableDescription] = [.customer, .contactPoint, .identityDecision, .policy]
         var reached = position
         var changed: [Int: Set<Int64>] = [:]
         var count = 0
@@ -147,6 +147,10 @@ extension Replica {
             }
         }
         for table in followed { try writer.noteMatching(changed[table.number] ?? [], of: table) }
+        if changed[TableDescription.policy.number] != nil {
+            var tables = try MatchingTables(writer)
+            try tables.takeNamed()
+        }
         try writer.note(.matchedPosition, Int64(clamping: reached))
         return .more
     }
@@ -171,7 +175,7 @@ extension Replica {
             var decided: [RowValues] = []
             try reader.forEachRow(.identityDecision) { decided.append(RowValues($0)) }
             decisions = IdentityDecisions.states(of: decided)
-            var (index, ids) = (MatchingIndex(), [RowID]())
+            var (index, ids) = (MatchingIndex(named: try GenericValues.keys(from: reader)), [RowID]())
             try reader.forEachRow(.customer) { row in
                 index.set(MatchingRecord(RowValues(row), contactPoints: points[row.id] ?? []))
                 ids.append(row.id)

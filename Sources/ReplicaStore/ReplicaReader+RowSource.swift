@@ -13,6 +13,10 @@ extension ReplicaReader: RowSource {
     ) throws -> [RowValues] {
         try rows(table, where: column, is: value).map(RowValues.init)
     }
+
+    package func values(_ table: TableDescription, where column: String, names id: RowID) throws -> [RowValues] {
+        try rows(table, where: column, names: id).map(RowValues.init)
+    }
 }
 
 extension RowValues {

@@ -68,6 +68,19 @@ package struct ReplicaReader {
         )
     }
 
+    /// The live rows whose column, a list of identifiers, names a row, by identifier.
+    ///
+    /// Cost: looks at all rows that name any, in the index of the column.
+    package func rows(_ table: TableDescription, where column: String, names id: RowID) throws -> [StoredRow] {
+        let name = column.quotedName
+        return try rows(
+            table,
+            from: table.name,
+            "WHERE \(name) IS NOT NULL AND instr(' ' || \(name) || ' ', ?) > 0 ORDER BY id",
+            [" \(id) "]
+        )
+    }
+
     /// Live rows after an identifier, or deleted ones, by identifier.
     package func rows(
         _ table: TableDescription,

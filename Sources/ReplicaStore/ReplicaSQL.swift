@@ -187,6 +187,16 @@ enum ReplicaSQL {
         return (own + clock + (first.map { [$0] } ?? [])).joined(separator: ", ")
     }
 
+    /// Indexes of the few rows that name others in a list.
+    static func listIndexes(of table: TableDescription) -> String {
+        table.columns.filter { if case .references = $0.type { true } else { false } }.map { column in
+            """
+            CREATE INDEX IF NOT EXISTS \(table.name)Naming\(column.name.prefix(1).uppercased())\(column.name.dropFirst()) \
+            ON \(table.name)(\(column.name.quotedName)) WHERE \(column.name.quotedName) IS NOT NULL;
+            """
+        }.joined(separator: "\n")
+    }
+
     private static func indexes(of columns: [ColumnDescription], _ table: TableDescription) -> String {
         columns.filter(\.isIndexed).map { column in
             """

@@ -56,4 +56,19 @@ extension Words {
         let members = view.members.joined(separator: ", ")
         return choose("Records of this customer: \(members)\n", "رکوردهای این مشتری: \(members)\n")
     }
+
+    // MARK: Values that are nobody's own
+
+    var noGenericValues: String { choose("None are named.\n", "هیچ‌یک نام برده نشده است.\n") }
+
+    func namedGeneric(_ value: String) -> String {
+        choose(
+            "\(value) makes no two records one customer any more, at every office that hears of it.\n",
+            "\(value) از این پس در هیچ شعبه‌ای دو پرونده را یکی نمی‌کند.\n"
+        )
+    }
+
+    func removedGeneric(_ value: String) -> String {
+        choose("\(value) counts again.\n", "\(value) دوباره به حساب می‌آید.\n")
+    }
 }

@@ -254,6 +254,12 @@ struct CustomerViewTests {
             rows.first { $0.table == table && $0.id == id }
         }
 
+        func values(_ table: TableDescription, where column: String, names id: RowID) throws -> [RowValues] {
+            rows.filter { row in
+                row.table == table && row.text(column)?.split(separator: " ").contains("\(id)") ?? false
+            }
+        }
+
         func values(_ table: TableDescription, where column: String, is value: FieldValue) throws
             -> [RowValues]
         {

@@ -147,7 +147,7 @@ struct MatchingTests {
         #expect(index.matches(of: again).likely == [])
         #expect(index.remove(record(11)).count == 10)
         #expect(index.matches(of: again).likely.count == 1)
-        let named = MatchingIndex(genericContacts: ["021-12345678"])
+        let named = MatchingIndex(named: Set(GenericValues.keys(of: "021-12345678")))
         #expect(named.comparing.score(person(0), again) == 4)
     }
 

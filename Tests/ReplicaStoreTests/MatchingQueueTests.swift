@@ -12,7 +12,7 @@ struct MatchingQueueTests {
     /// What comparing all rows at once gives.
     private func whole(_ replica: Replica) throws -> [ScoredPair] {
         try replica.read { reader in
-            var (index, decided) = (MatchingIndex(), [RowValues]())
+            var (index, decided) = (MatchingIndex(named: try GenericValues.keys(from: reader)), [RowValues]())
             try reader.forEachRow(.customer) { row in
                 let points = try reader.values(.contactPoint, where: "customer", is: .integer(row.id.rawValue))
                 index.set(MatchingRecord(RowValues(row), contactPoints: points))
@@ -115,6 +115,59 @@ struct MatchingQueueTests {
                 if verdict == .different { #expect(try !clusters([pair.low], at: other)[0].contains(pair.high)) }
             }
         }
+    }
+
+    @Test("A number that head office names as nobody's own unites nobody, at any office, until that is taken back")
+    func named() throws {
+        let hub = try Office.headOffice()
+        let branch = try Office.branch("isfahan", of: hub)
+        try branch.sync(with: hub)
+        let fields: [String: FieldValue] = [
+            "name": .text("مریم رضایی"), "givenName": .text("مریم"), "familyName": .text("رضایی"),
+            "mobile": .text("+989121234567"), "birthDay": .text("1991-04-04"),
+        ]
+        let ids = try [hub.add(fields), branch.add(fields)]
+        try branch.sync(with: hub)
+        try branch.sync(with: hub)
+        for office in [hub, branch] { #expect(try clusters([ids[0]], at: office) == [ids]) }
+        #expect(try queue(branch.replica).isEmpty)
+
+        let value = FieldValue.text(GenericValues.document(of: "0912 123 4567"))
+        let named = try hub.add(["name": .text(GenericValues.policyName), "value": value], to: "policy")
+        try branch.sync(with: hub)
+        for office in [hub, branch] {
+            #expect(try clusters([ids[0]], at: office) == [[ids[0]]])
+            // The names and the day still say that they may be one.
+            #expect(try queue(office.replica).count == 1)
+        }
+        try hub.delete(named, from: "policy")
+        try branch.sync(with: hub)
+        for office in [hub, branch] {
+            #expect(try queue(office.replica).isEmpty)
+            #expect(try clusters([ids[0]], at: office) == [ids])
+        }
+    }
+
+    @Test("A number that was moved from one customer to another is no evidence about the first any more")
+    func movedPoint() throws {
+        let office = try Office.headOffice()
+        let mobile: [String: FieldValue] = ["kind": .text("mobile"), "value": .text("+989121234567")]
+        let maryam = try office.add([
+            "name": .text("مریم رضایی"), "familyName": .text("رضایی"), "givenName": .text("مریم"),
+        ])
+        let maryamToo = try office.add(
+            ["familyName": .text("رضائی"), "givenName": .text("مریم"), "mobile": .text("+989121234567")]
+        )
+        let other = try office.add(["name": .text("شرکت نور"), "kind": .text("organisation")])
+        let point = try office.add(
+            mobile.merging(["customer": .integer(maryam.rawValue)]) { one, _ in one },
+            to: "contactPoint"
+        )
+        let before = try queue(office.replica)
+        #expect(before == (try whole(office.replica)) && before.first?.pair == CustomerPair(maryam, maryamToo))
+        try office.edit(point, ["customer": .integer(other.rawValue)], in: "contactPoint")
+        let after = try queue(office.replica)
+        #expect(after == (try whole(office.replica)) && after.first?.score != before.first?.score)
     }
 
     @Test(

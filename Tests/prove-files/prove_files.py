@@ -132,7 +132,7 @@ def prove_csv(node, work, count):
 
     first = node.run("customer", "list", "--limit", "3", is_json=True)["customers"]
     node.run("customer", "edit", first[0]["id"], "--set", "note=دیده شد")
-    node.run("activity", "add", "--set", f"customer={first[1]['id']}", "--set", "kind=call")
+    node.run("activity", "add", first[1]["id"], "--kind", "call")
     before = time.monotonic()
     undone = node.run("import", "undo", summary["batch"], is_json=True)
     seconds = time.monotonic() - before
@@ -146,6 +146,100 @@ def prove_csv(node, work, count):
     check(back["created"] == count - len(mended) - 2, "and the file can come again")
 
 
+def prove_formats(node, work):
+    print("Files that other programs read")
+    node.run("customer", "add", "--set", "name=شرکت نور، «تهران»; شمارهٔ ۱", "--set", "kind=organisation", "--set", "phone=021 8877 6655")
+    maryam = node.run(
+        "customer", "add", "--set", "givenName=مریم", "--set", "familyName=رضایی‌نژاد", "--set", "mobile=09121234567",
+        "--set", "nationalCode=0012345679", "--set", "birthDay=1370/01/15", "--set", "street=ولیعصر، پلاک ۲; واحد ۳",
+        "--set", "postalCode=0123456789", "--set", "note==1+1\\n" + "یادداشت بلند " * 30, is_json=True,
+    )["id"]
+    for kind in ("meeting", "task", "call"):
+        node.run("activity", "add", maryam, "--kind", kind, "--set", "subject=پیگیری; قرارداد, نهایی")
+    paths = {}
+    for name, words in {
+        "csv": ["csv"], "vcf4": ["vcard"], "vcf3": ["vcard", "--version3", "--codes"], "ics": ["ics"], "jsonl": ["jsonl"],
+        "xlsx": ["xlsx"],
+    }.items():
+        paths[name] = work / f"export.{name}"
+        told = node.run("export", "--format", *words, "--output", str(paths[name]), is_json=True)
+        check(told["rows"] > 0 and paths[name].exists(), f"{name}: {told['rows']} rows, {paths[name].stat().st_size:,} bytes")
+    count = len(node.run("customer", "list", "--limit", "100000", is_json=True)["customers"])
+
+    with open(paths["csv"], newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    mine = next(row for row in rows if row["id"] == maryam)
+    check(len(rows) == count and mine["postalCode"] == "0123456789" and mine["mobile"] == "09121234567", "csv: all of them, codes whole")
+    check(not any(cell[:1] in "=+-@" and cell for row in rows for cell in row.values()), "csv: no cell is a formula")
+
+    import icalendar
+    import openpyxl
+    import vobject
+
+    for name in ("vcf4", "vcf3"):
+        text = paths[name].read_text(encoding="utf-8")
+        cards = list(vobject.readComponents(text, validate=name == "vcf3"))
+        card = next(card for card in cards if hasattr(card, "bday"))
+        check(
+            len(cards) == count and card.fn.value == "مریم رضایی‌نژاد" and card.n.value.family == "رضایی‌نژاد"
+            and "؛" not in card.fn.value and card.adr.value.street == "ولیعصر، پلاک ۲; واحد ۳",
+            f"{name}: vobject reads {len(cards)} cards",
+        )
+        check(max(len(line) for line in text.encode().split(b"\r\n")) <= 75, f"{name}: no line is longer than 75 octets")
+        check(("NATIONALCODE" in text) == (name == "vcf3"), f"{name}: codes go along only when they are asked for")
+    calendar = icalendar.Calendar.from_ical(paths["ics"].read_bytes())
+    kinds = sorted(part.name for part in calendar.subcomponents)
+    check(kinds == ["VEVENT", "VJOURNAL", "VTODO"], f"ics: icalendar reads {', '.join(kinds)}")
+    check(
+        all(str(part["SUMMARY"]) == "پیگیری; قرارداد, نهایی" and part["DTSTAMP"].dt for part in calendar.subcomponents)
+        and not any(part.errors for part in calendar.subcomponents),
+        "ics: with their subjects, and without complaint",
+    )
+
+    book = openpyxl.load_workbook(paths["xlsx"])
+    sheet = book.active
+    head = [cell.value for cell in sheet[1]]
+    found = next(row for row in sheet.iter_rows(min_row=2, values_only=True) if row[0] == maryam)
+    cells = dict(zip(head, found))
+    check(sheet.sheet_view.rightToLeft is True, "xlsx: openpyxl reads it, from right to left")
+    check(sheet.freeze_panes is not None, "xlsx: the head stays in view")
+    check(
+        cells["postalCode"] == "0123456789" and cells["nationalCode"] == "0012345679" and cells["mobile"] == "09121234567"
+        and cells["birthDay"] == "1991-04-04" and cells["birthDayJalali"] == "1370-01-15",
+        "xlsx: codes keep their zeros, days are there by both calendars",
+    )
+    check(sheet.max_row == count + 1, f"xlsx: {sheet.max_row - 1} rows")
+    if shutil.which("soffice"):
+        subprocess.run(
+            ["soffice", "--headless", "--convert-to", "csv:Text - txt - csv (StarCalc):44,34,76", "--outdir", str(work), str(paths["xlsx"])],
+            check=True, capture_output=True,
+        )
+        with open(work / "export.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        mine = next(row for row in rows if row["id"] == maryam)
+        check(
+            len(rows) == count and mine["postalCode"] == "0123456789" and mine["nationalCode"] == "0012345679"
+            and mine["note"].startswith("=1+1"),
+            "xlsx: LibreOffice reads it, codes keep their zeros, nothing is calculated",
+        )
+    else:
+        print("        LibreOffice is not here: apt-get install libreoffice-calc-nogui")
+
+    for name in ("vcf4", "vcf3", "ics", "jsonl"):
+        again = node.run("import", str(paths[name]), is_json=True)
+        check(again["batch"] is None and again["invalid"] == 0, f"{name}: imported again, it changes nothing")
+    for name in ("xlsx",):
+        again = node.run("import", str(paths[name]), "--as", "customers", is_json=True)
+        check(again["batch"] is None and again["invalid"] == 0, f"{name}: imported again, it changes nothing")
+    other = Node(node.program, work / "other")
+    everything = other.run("import", str(paths["jsonl"]), is_json=True)
+    both = [one.run("customer", "list", "--limit", "100000", is_json=True)["customers"] for one in (node, other)]
+    names = [sorted(row.get("name", "") for row in rows) for rows in both]
+    check(everything["invalid"] == 0 and names[0] == names[1], "jsonl: an empty node of another organisation has the same customers")
+    log = node.run("audit", "list", "--limit", "100", is_json=True)["audit"]
+    check(sum(entry["action"] == "export" for entry in log) == 6, "each export is on record in the audit log")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", required=True)
@@ -155,6 +249,7 @@ def main():
     try:
         node = Node(options.program, work / "node")
         prove_csv(node, work, options.rows)
+        prove_formats(node, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     if failures:

@@ -10,7 +10,7 @@ struct CustomerCommands: ParsableCommand {
             AddCustomer.self, EditCommand<CustomerNoun>.self, ShowCustomerCommand.self,
             ListCommand<CustomerNoun>.self, FindCustomer.self, DeleteCommand<CustomerNoun>.self,
             RestoreCommand<CustomerNoun>.self, ListDuplicatesCommand.self, LinkCustomers.self, UnlinkCustomers.self,
-            SplitCustomer.self,
+            SplitCustomer.self, GenericCommands.self,
         ]
     )
 }

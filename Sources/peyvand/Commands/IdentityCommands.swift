@@ -109,3 +109,58 @@ extension CommandSession {
         try output.result(written, text: words.decided(written))
     }
 }
+
+/// `customer generic`
+struct GenericCommands: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "generic",
+        abstract: "Numbers, mail addresses and codes that are nobody's own, and make no two records one customer.",
+        discussion: """
+            A number that more than ten people share is left aside by itself; head office names those that are known to be a \
+            switchboard, an office or a shop. All offices follow.
+            """,
+        subcommands: [ListGenericCommand.self, AddGenericCommand.self, RemoveGenericCommand.self],
+        defaultSubcommand: ListGenericCommand.self
+    )
+}
+
+/// `customer generic list`
+private struct ListGenericCommand: SessionCommand {
+    static let configuration = CommandConfiguration(commandName: "list", abstract: "Those that head office has named.")
+
+    @OptionGroup var node: NodeOptions
+
+    func run(_ session: CommandSession) async throws {
+        let values = try await session.ask(ListGeneric())
+        var table = TextTable([.init(session.words.title("id")), .init(session.words.title("value"), widthMax: 60)])
+        for value in values { table.add(value.id, value.value) }
+        let text = values.isEmpty ? session.words.noGenericValues : table.rendered(session.output.style)
+        try session.output.result(["generic": values], text: text)
+    }
+}
+
+/// `customer generic add VALUE`
+private struct AddGenericCommand: SessionCommand {
+    static let configuration = CommandConfiguration(commandName: "add", abstract: "Head office: name one.")
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "A telephone number, mail address, national code or legal id.") var value: String
+
+    func run(_ session: CommandSession) async throws {
+        let named = try await session.ask(NameGeneric(value: value))
+        try session.output.result(named, text: session.words.namedGeneric(named.value))
+    }
+}
+
+/// `customer generic remove VALUE`
+private struct RemoveGenericCommand: SessionCommand {
+    static let configuration = CommandConfiguration(commandName: "remove", abstract: "Head office: take one back.")
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "The value, as it was named or as people write it.") var value: String
+
+    func run(_ session: CommandSession) async throws {
+        let named = try await session.ask(NameGeneric(value: value, isUndone: true))
+        try session.output.result(named, text: session.words.removedGeneric(named.value))
+    }
+}

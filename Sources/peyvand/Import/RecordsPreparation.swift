@@ -122,11 +122,14 @@ struct RecordsPreparation: ImportPreparation {
 
     /// A problem with the value that stands in the file.
     private func valued(_ problem: ImportChunk.Problem, _ records: [Int: FileRecord]) -> ImportChunk.Problem {
-        guard let index = plan.fields.firstIndex(where: { $0 != nil && $0 == problem.column }),
-            let cells = records[problem.line]?.cells, index < cells.count
-        else { return problem }
+        guard let column = problem.column else { return problem }
         var problem = problem
-        problem.value = cells[index]
+        problem.value = ""
+        if let index = plan.fields.firstIndex(where: { $0 == column }), let cells = records[problem.line]?.cells,
+            index < cells.count
+        {
+            problem.value = cells[index]
+        }
         return problem
     }
 }

@@ -59,7 +59,8 @@ enum NodeRequests {
     /// All of them. A new one is added here.
     static let all: [any NodeRequest.Type] = [
         Ping.self, AddRow.self, EditRow.self, RemoveRow.self, ShowRow.self, ListRows.self,
-        ShowCustomer.self, FindCustomers.self, JudgeCustomers.self, ListDuplicates.self, AddOrder.self, ShowOrder.self,
+        ShowCustomer.self, FindCustomers.self, JudgeCustomers.self, ListDuplicates.self, ListGeneric.self,
+        NameGeneric.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, ImportLinesChunk.self, FinishImport.self,
         ListImports.self,
         UndoImport.self, ExportRows.self, Dump.self, ListLog.self, ShowLog.self,
