@@ -26,6 +26,9 @@ let package = Package(
         // system: C libraries from Debian, and one shim for variadic C functions.
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
+        .systemLibrary(name: "CXLSXWriter", pkgConfig: "xlsxwriter", providers: [.apt(["libxlsxwriter-dev"])]),
+        .systemLibrary(name: "CMinizip", pkgConfig: "minizip", providers: [.apt(["libminizip-dev"])]),
+        .systemLibrary(name: "CExpat", pkgConfig: "expat", providers: [.apt(["libexpat1-dev"])]),
         .target(name: "CSQLite", cSettings: [.define("FAULT_INJECTION", .when(configuration: .debug))]),
 
         // core: standard library only.
@@ -79,6 +82,9 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
+
+        // Files of spreadsheet programs, in and out. It knows nothing of what their columns mean.
+        .target(name: "Spreadsheet", dependencies: ["CRM", "CExpat", "CMinizip", "CXLSXWriter"]),
 
         // entry: commands, configuration, wiring.
         .executableTarget(
@@ -207,6 +213,11 @@ let package = Package(
         .testTarget(
             name: "WebConsoleTests",
             dependencies: ["WebConsole", "TestKit", .product(name: "Logging", package: "swift-log")]
+        ),
+        .testTarget(
+            name: "SpreadsheetTests",
+            dependencies: ["Spreadsheet", "TestKit", "CMinizip"],
+            exclude: ["Files"]
         ),
         .testTarget(
             name: "PeyvandTests",
