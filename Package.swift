@@ -91,6 +91,7 @@ let package = Package(
             name: "peyvand",
             dependencies: [
                 "Causality", "SyncProtocol", "CRM", "Trust", "ReplicaStore", "SyncTransport", "WebConsole",
+                "Spreadsheet",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
@@ -222,8 +223,8 @@ let package = Package(
         .testTarget(
             name: "PeyvandTests",
             dependencies: [
-                "peyvand", "ReplicaStore", "SyncTransport", "SyncProtocol", "CRM", "Causality", "Trust", "TestKit",
-                "MatchingKit", .product(name: "Logging", package: "swift-log"),
+                "peyvand", "ReplicaStore", "SyncTransport", "SyncProtocol", "CRM", "Causality", "Trust", "Spreadsheet",
+                "TestKit", "MatchingKit", .product(name: "Logging", package: "swift-log"),
             ]
         ),
     ],

@@ -32,7 +32,7 @@ package struct SpreadsheetColumn: Hashable, Sendable {
 /// Writes one sheet into a spreadsheet (.xlsx), row by row, under another name, and gives the file its name when all of it
 /// is written and was found whole.
 ///
-/// Memory holds one row. Beside the file there must be room for its cells twice, unpacked: about 600 bytes for a row of
+/// Memory holds one row. Beside the file there must be room for its cells twice, unpacked: about 1.5 kB for a row of
 /// twelve columns. What is written there has no name and vanishes with the process.
 ///
 /// Owned by whoever writes; not for two threads at once. Blocks. Let go of without ``close()``, it leaves nothing.

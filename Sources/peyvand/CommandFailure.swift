@@ -1,6 +1,7 @@
 import CRM
 import Foundation
 import ReplicaStore
+import Spreadsheet
 import SyncTransport
 import WebConsole
 
@@ -46,6 +47,8 @@ struct CommandFailure: Error, Hashable, Codable, Sendable, CustomStringConvertib
             self.init(.usage, language == .fa ? failure.persian : failure.description)
         case let failure as SyncTransportFailure:
             self.init(.failed, failure.description)
+        case let failure as SpreadsheetFailure:
+            self.init(.failed, language == .fa ? failure.persian : failure.description)
         case let failure as ConsoleFailure:
             self.init(.failed, failure.description)
         case is CancellationError:

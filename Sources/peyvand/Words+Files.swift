@@ -211,5 +211,13 @@ extension Words {
         choose("Wrote \(rows) rows to \(path).\n", "\(number(rows)) ردیف در \(path) نوشته شد.\n")
     }
 
+    /// The name of the sheet.
+    var exportTitle: String { choose("Peyvand", "پیوند") }
+
+    /// Told when a spreadsheet would be written to a terminal.
+    var sheetNeedsFile: String {
+        choose("A spreadsheet goes to a file: --output FILE.", "صفحه‌گسترده در فایل نوشته می‌شود: ‎--output FILE.")
+    }
+
     var exporting: String { choose("exporting", "برون‌بری") }
 }

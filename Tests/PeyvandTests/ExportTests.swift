@@ -2,6 +2,7 @@ import CRM
 import Causality
 import Foundation
 import ReplicaStore
+import Spreadsheet
 import TestKit
 import Testing
 
@@ -147,6 +148,38 @@ struct ExportTests {
         #expect(summary.problems.first { $0.line == 3 }?.value == "5-8")
         #expect(try String(contentsOfFile: errors, encoding: .utf8).split(separator: "\n").count == 5)
         #expect(try node.ask(ShowCustomer(customer: "1-1")).timeline.count == 1)
+    }
+
+    @Test("A spreadsheet keeps the zeros of codes, calculates nothing, and changes nothing when it comes back")
+    func spreadsheet() async throws {
+        let node = try TestNode()
+        let id = try node.addCustomer([
+            "name": "=1+1", "mobile": "09121234567", "nationalCode": "0012345679", "postalCode": "0123456789",
+            "birthDay": "1370/01/15", "note": "یک\"دو", "kind": "person",
+        ])
+        try node.ask(
+            AddOrder(fields: ["customer": .text(id), "kind": .text("invoice"), "total": .text("1500000")], lines: [])
+        )
+        node.pass(milliseconds: 1000)
+        let dump = try node.dump()
+        for (target, language) in [(ImportTarget.customers, Language.fa), (.customers, .en), (.orders, .fa)] {
+            let path = node.directory + "/\(target)-\(language).xlsx"
+            var sheet = SheetExport(target, path: path, words: Words(language))
+            try sheet.take(node.export(.xlsx, target, language: language))
+            try sheet.close()
+            let reader = try SpreadsheetReader(path: path)
+            let head = try reader.next()?.cells ?? []
+            let row = try reader.next()?.cells ?? []
+            let cells = Dictionary(zip(head, row)) { first, _ in first }
+            if target == .customers, language == .en {
+                #expect(cells["name"] == "=1+1" && cells["postalCode"] == "0123456789")
+                #expect(cells["mobile"] == "09121234567" && cells["birthDayJalali"] == "1370/01/15")
+            }
+            if target == .orders { #expect(cells["مبلغ"] == "1500000") }
+            let summary = try await node.importing(path, as: target)
+            #expect(summary.skipped == 1 && summary.rows == 1 && summary.ignoredColumns.isEmpty && summary.invalid == 0)
+        }
+        #expect(try node.dump() == dump)
     }
 
     @Test("One customer is written with all records that are one with it, and nobody else's")

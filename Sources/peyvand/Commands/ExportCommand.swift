@@ -28,6 +28,9 @@ struct ExportCommand: SessionCommand {
 
     func check(_ words: Words) throws {
         if let only, let target, target != only { throw CommandFailure(.usage, words.wrongTarget(only)) }
+        if format == .xlsx, output == nil, Terminal.isTerminal(.output) {
+            throw CommandFailure(.usage, words.sheetNeedsFile)
+        }
         if format != .vcard, version3 || codes {
             throw CommandFailure(.usage, "--version3 and --codes belong to --format vcard.")
         }
@@ -52,6 +55,7 @@ struct ExportCommand: SessionCommand {
             includesCodes: codes,
             isVersionThree: version3
         )
+        if format == .xlsx { return try await writeSheet(request, session) }
         guard let path = output else {
             _ = try await session.connection.perform(request) { report in
                 if let bytes = report.output { try session.output.print(bytes: bytes) }
@@ -62,6 +66,37 @@ struct ExportCommand: SessionCommand {
         let rows = try await session.writing(request) { try file.write($0) }
         try file.close()
         try session.output.result(Exported(rows: rows, file: path), text: session.words.exported(rows, path))
+    }
+
+    private func writeSheet(_ request: ExportRows, _ session: CommandSession) async throws {
+        guard let path = output else {
+            // Such a file is put together at its end, so it cannot go out as it comes.
+            let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+            try FileManager.default.createDirectory(
+                at: directory,
+                withIntermediateDirectories: false,
+                attributes: [.posixPermissions: 0o700]
+            )
+            defer { try? FileManager.default.removeItem(at: directory) }
+            let path = directory.appendingPathComponent("export.xlsx").path
+            _ = try await writeSheet(request, to: path, session)
+            guard let file = FileHandle(forReadingAtPath: path) else {
+                throw CommandFailure(.failed, session.words.cannotRead(path))
+            }
+            while let chunk = try file.read(upToCount: 1 << 20), !chunk.isEmpty {
+                try session.output.print(bytes: [UInt8](chunk))
+            }
+            return
+        }
+        let rows = try await writeSheet(request, to: path, session)
+        try session.output.result(Exported(rows: rows, file: path), text: session.words.exported(rows, path))
+    }
+
+    private func writeSheet(_ request: ExportRows, to path: String, _ session: CommandSession) async throws -> Int {
+        var sheet = SheetExport(request.target, path: path, words: session.words)
+        let rows = try await session.writing(request) { try sheet.take($0) }
+        try sheet.close()
+        return rows
     }
 }
 

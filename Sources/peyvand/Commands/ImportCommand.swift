@@ -27,12 +27,12 @@ private struct ImportFileCommand: SessionCommand {
     @OptionGroup var node: NodeOptions
     @Argument(
         help: """
-            A CSV file (UTF-8 or Windows-1256; comma, semicolon or tab; with a header line), vCards, an iCalendar file, or \
-            JSON lines as `export` writes them.
+            A CSV file (UTF-8 or Windows-1256; comma, semicolon or tab; with a header line), a spreadsheet (.xlsx), vCards, \
+            an iCalendar file, or JSON lines as `export` writes them.
             """
     )
     var file: String
-    @Option(name: .customLong("as"), help: "customers, activities or orders; needed for CSV.")
+    @Option(name: .customLong("as"), help: "customers, activities or orders; needed for CSV and spreadsheets.")
     var target: ImportTarget?
     @Option(
         help: ArgumentHelp("Which column fills which field: TOML, or lines field=Header.", valueName: "file")

@@ -1,4 +1,5 @@
 import Foundation
+import Spreadsheet
 
 /// What kind of file somebody has given, told by how it begins.
 enum FileFormat: String, Hashable, Sendable {
@@ -6,6 +7,7 @@ enum FileFormat: String, Hashable, Sendable {
     case jsonLines = "jsonl"
     case cards = "vcard"
     case calendar = "ics"
+    case spreadsheet = "xlsx"
 
     /// Looks at the beginning of a file.
     ///
@@ -15,6 +17,10 @@ enum FileFormat: String, Hashable, Sendable {
             throw CommandFailure(.failed, words.cannotRead(path))
         }
         try? file.close()
+        if SpreadsheetReader.isSpreadsheet(path) {
+            self = .spreadsheet
+            return
+        }
         let mark: [UInt8] = [0xEF, 0xBB, 0xBF]
         let content = (start.starts(with: mark) ? start.dropFirst(mark.count) : start).drop {
             [0x20, 0x09, 0x0A, 0x0D].contains($0)

@@ -158,7 +158,7 @@ struct Importing {
             let only: ImportTarget = format == .cards ? .customers : .activities
             guard target == nil || target == only else { throw CommandFailure(.usage, words.wrongTarget(only)) }
             return try RecordsPreparation(self, only, format)
-        case .csv:
+        case .csv, .spreadsheet:
             guard let target else { throw CommandFailure(.usage, words.asIsMissing) }
             return try RecordsPreparation(self, target, format)
         }

@@ -20,6 +20,7 @@ struct RecordsPreparation: ImportPreparation {
         let source: any RecordSource =
             switch format {
             case .csv, .jsonLines: try CSVFile(path: importing.file, words: importing.words)
+            case .spreadsheet: try SheetFile(path: importing.file, words: importing.words)
             case .cards, .calendar:
                 try ComponentFile(
                     path: importing.file,
