@@ -75,10 +75,11 @@ def customers(count, seed=1):
 
 
 def write_csv(path, rows, encoding="utf-8-sig"):
+    # The Arabic code page has neither the Persian yeh nor Persian digits.
+    poorer = str.maketrans("ی۰۱۲۳۴۵۶۷۸۹", "ي0123456789") if encoding == "cp1256" else {}
     with open(path, "w", newline="", encoding=encoding) as file:
         writer = csv.writer(file, delimiter=";")
-        writer.writerow(HEADER)
-        writer.writerows(rows)
+        writer.writerows([cell.translate(poorer) for cell in row] for row in [HEADER, *rows])
 
 
 class Node:
@@ -179,13 +180,12 @@ def prove_formats(node, work):
     for name in ("vcf4", "vcf3"):
         text = paths[name].read_text(encoding="utf-8")
         cards = list(vobject.readComponents(text, validate=name == "vcf3"))
-        card = next(card for card in cards if hasattr(card, "bday"))
+        card = next(card for card in cards if card.fn.value == "مریم رضایی‌نژاد")
         check(
-            len(cards) == count and card.fn.value == "مریم رضایی‌نژاد" and card.n.value.family == "رضایی‌نژاد"
-            and "؛" not in card.fn.value and card.adr.value.street == "ولیعصر، پلاک ۲; واحد ۳",
+            len(cards) == count and card.n.value.family == "رضایی‌نژاد" and card.adr.value.street == "ولیعصر، پلاک ۲; واحد ۳",
             f"{name}: vobject reads {len(cards)} cards",
         )
-        check(max(len(line) for line in text.encode().split(b"\r\n")) <= 75, f"{name}: no line is longer than 75 octets")
+        check(max(len(line) for line in paths[name].read_bytes().split(b"\r\n")) <= 75, f"{name}: no line is longer than 75 octets")
         check(("NATIONALCODE" in text) == (name == "vcf3"), f"{name}: codes go along only when they are asked for")
     calendar = icalendar.Calendar.from_ical(paths["ics"].read_bytes())
     kinds = sorted(part.name for part in calendar.subcomponents)
@@ -247,8 +247,10 @@ def main():
     options = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="peyvand-files-"))
     try:
-        node = Node(options.program, work / "node")
-        prove_csv(node, work, options.rows)
+        prove_csv(Node(options.program, work / "node"), work, options.rows)
+        node = Node(options.program, work / "small")
+        write_csv(work / "small.csv", [row for row in customers(2000, seed=2)[0]], encoding="cp1256")
+        node.run("import", str(work / "small.csv"), "--as", "customers", is_json=True)
         prove_formats(node, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
