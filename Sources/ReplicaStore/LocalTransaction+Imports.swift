@@ -74,6 +74,13 @@ extension LocalTransaction {
         return try writer.isImport(row.stamp)
     }
 
+    /// Keeps what the file wrote of a row where something else is stored.
+    ///
+    /// - Parameter cells: A JSON object of texts by field.
+    package func keepOriginal(_ table: TableDescription, id: RowID, line: Int, cells: String) {
+        importNotes.originals.append(.init(table: table.number, id: id, line: line, cells: cells))
+    }
+
     // MARK: Rows of other organisations
 
     /// The row that a row of another organisation's file has become here; nil when it was never taken.
@@ -96,4 +103,43 @@ extension LocalTransaction {
 extension TableDescription {
     /// Whether rows that a file has made say from which.
     package var namesItsImport: Bool { column(named: "importBatch") != nil }
+}
+
+/// What a file wrote of a row.
+package struct ImportedOriginal: Hashable, Sendable {
+    package let batch: RowID
+    package let table: String
+    package let id: RowID
+    /// In the file.
+    package let line: Int
+    /// A JSON object of texts by field.
+    package let cells: String
+}
+
+extension ReplicaReader {
+    /// What the file of an import wrote where something else is stored, by line.
+    package func importedOriginals(of batch: RowID, limit: Int) throws -> [ImportedOriginal] {
+        try originals("WHERE batch = ? ORDER BY line LIMIT ?", [batch.rawValue, limit])
+    }
+
+    /// What files wrote of a row where something else is stored.
+    package func importedOriginals(of id: RowID, in table: TableDescription) throws -> [ImportedOriginal] {
+        try originals("WHERE tableNumber = ? AND id = ? ORDER BY batch", [table.number, id.rawValue])
+    }
+
+    private func originals(_ condition: String, _ arguments: StatementArguments) throws -> [ImportedOriginal] {
+        try Row.fetchAll(
+            db.cachedStatement(sql: "SELECT batch, tableNumber, id, line, cells FROM importedOriginal \(condition)"),
+            arguments: arguments
+        ).compactMap { row in
+            guard let batch = RowID(rawValue: row[0]), let id = RowID(rawValue: row[2]) else { return nil }
+            return ImportedOriginal(
+                batch: batch,
+                table: schema.table(number: row[1])?.name ?? "",
+                id: id,
+                line: row[3],
+                cells: row[4]
+            )
+        }
+    }
 }

@@ -78,6 +78,10 @@ extension Replica {
                     id: batch,
                     ["state": .text("undone"), "stateAt": .integer(now)]
                 )
+                try transaction.writer.db.execute(
+                    sql: "DELETE FROM importedOriginal WHERE batch = ?",
+                    arguments: [batch.rawValue]
+                )
                 try transaction.audit(
                     .undoImport,
                     "\(batch): \(undoing.outcome.deleted) rows deleted, \(undoing.outcome.reverted) fields, "

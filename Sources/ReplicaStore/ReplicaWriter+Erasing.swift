@@ -175,8 +175,10 @@ extension ReplicaWriter {
         try db.cachedStatement(sql: "DELETE FROM pending WHERE tableNumber = ? AND id = ?")
             .execute(arguments: [table.number, id])
         try forgetParked(RowKey(table: table.number, id: id))
-        try db.cachedStatement(sql: "DELETE FROM importedField WHERE tableNumber = ? AND id = ?")
-            .execute(arguments: [table.number, id])
+        for notes in ["importedField", "importedOriginal"] {
+            try db.cachedStatement(sql: "DELETE FROM \(notes) WHERE tableNumber = ? AND id = ?")
+                .execute(arguments: [table.number, id])
+        }
         if table.number == TableDescription.customer.number {
             try removeFromSearch(id)
             try removeFromMatching(id)

@@ -32,6 +32,16 @@ enum Format8 {
             PRIMARY KEY (tableNumber, id, batch, columnNumber)
         ) WITHOUT ROWID;
         CREATE INDEX importedFieldByBatch ON importedField(batch);
+        -- What the file wrote where something else is stored: a JSON object of texts by field.
+        CREATE TABLE importedOriginal(
+            tableNumber INTEGER NOT NULL,
+            id INTEGER NOT NULL,
+            batch INTEGER NOT NULL,
+            line INTEGER NOT NULL,
+            cells TEXT NOT NULL,
+            PRIMARY KEY (tableNumber, id, batch)
+        ) WITHOUT ROWID;
+        CREATE INDEX importedOriginalByBatch ON importedOriginal(batch, line);
         -- The rows that rows of other organisations' files have become.
         CREATE TABLE importedRow(
             source TEXT NOT NULL,
@@ -53,9 +63,18 @@ struct ImportNotes {
         let before: FieldValue
     }
 
+    /// What the file wrote of a row.
+    struct Original {
+        let table: Int
+        let id: RowID
+        let line: Int
+        let cells: String
+    }
+
     /// The import that it belongs to; nil when it is none.
     var batch: RowID?
     var fields: [Field] = []
+    var originals: [Original] = []
 }
 
 extension ReplicaWriter {
@@ -66,6 +85,7 @@ extension ReplicaWriter {
             .execute(
                 arguments: [node.origin.rawValue, Int64(clamping: vector[node.origin]?.seq ?? 0), batch.rawValue]
             )
+        try keep(notes.originals, of: batch)
         // A field that the file has changed twice goes back to what it held before the first time.
         let statement = try db.cachedStatement(
             sql:
@@ -75,6 +95,19 @@ extension ReplicaWriter {
             try statement.execute(
                 arguments: [
                     field.table, field.id.rawValue, batch.rawValue, field.column, field.before.databaseValue,
+                ]
+            )
+        }
+    }
+
+    private func keep(_ originals: [ImportNotes.Original], of batch: RowID) throws {
+        let statement = try db.cachedStatement(
+            sql: "INSERT OR REPLACE INTO importedOriginal(tableNumber, id, batch, line, cells) VALUES (?, ?, ?, ?, ?)"
+        )
+        for original in originals {
+            try statement.execute(
+                arguments: [
+                    original.table, original.id.rawValue, batch.rawValue, original.line, original.cells,
                 ]
             )
         }

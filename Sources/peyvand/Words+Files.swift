@@ -57,10 +57,10 @@ extension Words {
 
     private static let changesShown = 50
 
+    /// Without the value, which is the customer's: messages go to logs. JSON, `--errors` and `--results` have it.
     func problem(_ problem: ImportChunk.Problem) -> String {
         let place = problem.column.map { choose(", \($0)", "، \(title($0))") } ?? ""
-        let value = problem.value.map { $0.isEmpty ? "" : " \"\(DisplayText.escaped($0))\"" } ?? ""
-        return choose("Line \(problem.line)", "سطر \(number(problem.line))") + "\(place)\(value): \(problem.reason)"
+        return choose("Line \(problem.line)", "سطر \(number(problem.line))") + "\(place): \(problem.reason)"
     }
 
     func moreProblems(_ count: Int) -> String {
@@ -95,6 +95,13 @@ extension Words {
         choose(
             "Say what the rows are: --as customers, activities or orders.",
             "بگویید ردیف‌ها چه‌اند: ‎--as customers یا activities یا orders."
+        )
+    }
+
+    func wouldOverwrite(_ path: String) -> String {
+        choose(
+            "\(path) would be written over while it is in use. Give --errors and --results names of their own.",
+            "\(path) هنگام استفاده بازنویسی می‌شد. برای ‎--errors و ‎--results نام دیگری بدهید."
         )
     }
 
@@ -151,6 +158,21 @@ extension Words {
         return table.rendered(style)
     }
 
+    /// What a file wrote, a line for each value.
+    func originals(_ shown: ShowImport.Reply, _ style: ConsoleStyle) -> String {
+        var table = TextTable([
+            .init(choose("line", "سطر"), .right), .init(title("id")), .init(title("field")),
+            .init(choose("in the file", "در فایل"), widthMax: 60),
+        ])
+        for original in shown.originals {
+            for (field, cell) in original.cells.sorted(by: { $0.key < $1.key }) {
+                table.add(number(original.line), original.id, title(field), cell)
+            }
+        }
+        let none = choose("All is stored as it is written there.\n", "همه همان‌گونه که نوشته شده نگه داشته شده است.\n")
+        return "\(shown.fileName)  \(shown.sha256)\n" + (shown.originals.isEmpty ? none : table.rendered(style))
+    }
+
     private func target(_ kind: String) -> String {
         switch ImportTarget(rawValue: kind) {
         case .customers: choose("customers", "مشتریان")
@@ -170,22 +192,24 @@ extension Words {
             ? choose("Nothing was written (dry run). It would be:", "چیزی نوشته نشد (آزمایشی). می‌شد:")
             : choose("Taken back:", "بازگردانده شد:")
         var text = choose(
-            "\(head) \(undone.deleted) rows deleted, \(undone.reverted) fields as they were before.\n",
+            "\(head) \(undone.deleted) deleted, \(undone.reverted) fields as they were before.\n",
             "\(head) \(number(undone.deleted)) ردیف حذف، \(number(undone.reverted)) فیلد مانند پیش.\n"
         )
         guard undone.keptCount > 0 else { return text }
         text += choose(
-            "These \(undone.keptCount) stay, because they were edited or are needed since:\n",
-            "این \(number(undone.keptCount)) مورد می‌ماند، چون پس از آن ویرایش شده یا لازم است:\n"
+            "What stays, because it was edited or is needed since: \(undone.keptCount)\n",
+            "آنچه می‌ماند، چون پس از آن ویرایش شده یا لازم است: \(number(undone.keptCount))\n"
         )
         var table = TextTable([
             .init(title("table")), .init(title("id")), .init(choose("why", "چرا"), widthMax: 60),
         ])
         for kept in undone.kept.prefix(Self.changesShown) {
             table.add(
-                kept.table,
+                noun(kept.table),
                 kept.id,
-                kept.neededBy.map { choose("rows of \($0) refer to it", "ردیف‌های \($0) به آن اشاره دارند") }
+                kept.neededBy.map {
+                    choose("rows of \($0) refer to it", "«\(noun($0))» به آن اشاره دارد")
+                }
                     ?? choose("edited: ", "ویرایش‌شده: ") + kept.fields.map(title).joined(separator: choose(", ", "، "))
             )
         }

@@ -214,6 +214,38 @@ struct ImportTests {
         #expect(try String(contentsOfFile: again, encoding: .utf8).split(separator: "\r\n").count == 1)
     }
 
+    @Test("A mended file of errors was emptied when it was also given as the place for new errors")
+    func sameFile() async throws {
+        let node = try TestNode()
+        let file = try node.file("errors.csv", Data("name\nعلی\n".utf8))
+        await #expect(throws: CommandFailure.self) {
+            try await node.importing(file, as: .customers, errors: node.directory + "/./errors.csv")
+        }
+        await #expect(throws: CommandFailure.self) { try await node.importing(file, as: .customers, results: file) }
+        #expect(try await node.importing(file, as: .customers).created == 1)
+    }
+
+    @Test("What the file wrote is kept where something else is stored, until the person is erased")
+    func originals() async throws {
+        let node = try TestNode()
+        let text = "externalKey,name,mobile,birthDay,city\nc-1,مريم \"م\",۰۹۱۲ ۱۲۳ ۴۵۶۷,1370/1/15,یزد\nc-2,علی,,,\n"
+        let summary = try await node.importing(node.file("c.csv", Data(text.utf8)), as: .customers)
+        let shown = try node.ask(ShowImport(batch: #require(summary.batch), limit: 10))
+        #expect(shown.originals.map(\.line) == [2])
+        #expect(
+            shown.originals.first?.cells
+                == ["name": "مريم \"م\"", "mobile": "۰۹۱۲ ۱۲۳ ۴۵۶۷", "birthDay": "1370/1/15"]
+        )
+        #expect(shown.fileName == "c.csv" && shown.options["encoding"] == "UTF-8" && shown.sha256.count == 64)
+        var lines = ""
+        _ = try ExportPerson(customer: "1-1").perform(in: node.service) {
+            lines += String(decoding: $0.output ?? [], as: UTF8.self)
+        }
+        #expect(lines.contains("۰۹۱۲ ۱۲۳ ۴۵۶۷"))
+        _ = try node.ask(ErasePerson(customer: "1-1", deletedBefore: nil))
+        #expect(try node.ask(ShowImport(batch: #require(summary.batch), limit: 10)).originals.isEmpty)
+    }
+
     @Test("Of each row is told what became of it")
     func results() async throws {
         let node = try TestNode()

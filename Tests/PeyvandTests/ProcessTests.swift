@@ -861,9 +861,9 @@ struct BadInputTests {
         try text.write(toFile: file, atomically: false, encoding: .utf8)
         let errors = home.path + "/errors.csv"
         let outcome = try await peyvand("import", file, "--as", "customers", "--errors", errors, "--data", hq)
-        #expect(outcome.output == "Imported: 2 created, 0 updated, 0 unchanged, 1 invalid.\n")
+        #expect(outcome.output.hasPrefix("Imported: 2 created, 0 updated, 0 unchanged, 1 invalid.\n"))
         #expect(outcome.message.contains("Line 3, birthDay: There is no such month."))
-        #expect(!outcome.message.contains("SECRET"))
+        #expect(!outcome.message.contains("SECRET") && !outcome.message.contains("1360"))
         let rejected = try String(contentsOfFile: errors, encoding: .utf8)
         #expect(rejected.contains("k2,SECRET2,1360/13/45") && !rejected.contains("k1"))
         for (name, content, sentence) in [

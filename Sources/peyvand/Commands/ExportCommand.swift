@@ -69,7 +69,7 @@ struct ExportCommand: SessionCommand {
     }
 
     private func writeSheet(_ request: ExportRows, _ session: CommandSession) async throws {
-        guard let path = output else {
+        guard let path = output, NewFile.isReplaced(path) else {
             // Such a file is put together at its end, so it cannot go out as it comes.
             let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
             try FileManager.default.createDirectory(
@@ -83,9 +83,15 @@ struct ExportCommand: SessionCommand {
             guard let file = FileHandle(forReadingAtPath: path) else {
                 throw CommandFailure(.failed, session.words.cannotRead(path))
             }
+            let target = try output.map { try NewFile($0, session.words) }
             while let chunk = try file.read(upToCount: 1 << 20), !chunk.isEmpty {
-                try session.output.print(bytes: [UInt8](chunk))
+                if let target {
+                    try target.write([UInt8](chunk))
+                } else {
+                    try session.output.print(bytes: [UInt8](chunk))
+                }
             }
+            try target?.close()
             return
         }
         let rows = try await writeSheet(request, to: path, session)
@@ -117,45 +123,5 @@ extension CommandSession {
             if let bytes = report.output { try take(bytes) }
             line.update(count: report.count, total: report.total)
         }.rows
-    }
-}
-
-/// A file that is whole or not there: it is written beside its name, and moved there when it is done.
-struct NewFile {
-    private let file: FileHandle
-    private let path: String
-    private let unfinished: String
-    private let words: Words
-
-    init(_ path: String, _ words: Words) throws {
-        let unfinished = path + ".part"
-        guard
-            FileManager.default.createFile(atPath: unfinished, contents: nil, attributes: [.posixPermissions: 0o640]),
-            let file = FileHandle(forWritingAtPath: unfinished)
-        else { throw CommandFailure(.failed, words.cannotWrite(path)) }
-        self.file = file
-        self.path = path
-        self.unfinished = unfinished
-        self.words = words
-    }
-
-    func write(_ bytes: [UInt8]) throws {
-        do {
-            try file.write(contentsOf: Data(bytes))
-        } catch {
-            try? FileManager.default.removeItem(atPath: unfinished)
-            throw CommandFailure(.failed, words.cannotWrite(path))
-        }
-    }
-
-    func close() throws {
-        do {
-            try file.synchronize()
-            try file.close()
-        } catch {
-            try? FileManager.default.removeItem(atPath: unfinished)
-            throw CommandFailure(.failed, words.cannotWrite(path))
-        }
-        guard rename(unfinished, path) == 0 else { throw CommandFailure(.failed, words.cannotWrite(path)) }
     }
 }

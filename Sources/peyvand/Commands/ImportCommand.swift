@@ -12,7 +12,7 @@ struct ImportCommands: ParsableCommand {
             `import FILE --as customers` takes the rows of a file. The same file again changes nothing; `import undo` takes \
             its rows back. A file that is called like one of the subcommands is written with its directory: `./undo`.
             """,
-        subcommands: [ImportFileCommand.self, ListImportsCommand.self, UndoImportCommand.self],
+        subcommands: [ImportFileCommand.self, ListImportsCommand.self, ShowImportCommand.self, UndoImportCommand.self],
         defaultSubcommand: ImportFileCommand.self
     )
 }
@@ -107,6 +107,25 @@ private struct ListImportsCommand: SessionCommand {
     func run(_ session: CommandSession) async throws {
         let imports = try await session.ask(ListImports(limit: list.limit))
         try session.output.result(["imports": imports], text: session.words.imports(imports, session.output.style))
+    }
+}
+
+/// `import show BATCH`
+private struct ShowImportCommand: SessionCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract:
+            "What the file wrote where something else is stored: numbers, codes and days as they were written there.",
+        discussion: "Known at the node that has imported, until the import is taken back or the person erased."
+    )
+
+    @OptionGroup var node: NodeOptions
+    @Argument(help: "The import: its id, as `import` and `import list` print it.") var batch: String
+    @OptionGroup var list: ListLimit
+
+    func run(_ session: CommandSession) async throws {
+        let shown = try await session.ask(ShowImport(batch: batch, limit: list.limit))
+        try session.output.result(shown, text: session.words.originals(shown, session.output.style))
     }
 }
 

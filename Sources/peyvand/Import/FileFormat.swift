@@ -13,10 +13,17 @@ enum FileFormat: String, Hashable, Sendable {
     ///
     /// - Throws: ``CommandFailure`` when it cannot be read.
     init(of path: String, _ words: Words) throws {
-        guard let file = FileHandle(forReadingAtPath: path), let start = try? file.read(upToCount: 512) else {
+        let start: Data
+        do {
+            guard let file = FileHandle(forReadingAtPath: path) else {
+                throw CommandFailure(.failed, words.cannotRead(path))
+            }
+            // An empty file has nothing to read.
+            start = try file.read(upToCount: 512) ?? Data()
+            try file.close()
+        } catch {
             throw CommandFailure(.failed, words.cannotRead(path))
         }
-        try? file.close()
         if SpreadsheetReader.isSpreadsheet(path) {
             self = .spreadsheet
             return

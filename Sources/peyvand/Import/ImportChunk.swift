@@ -11,6 +11,8 @@ struct ImportChunk: NodeRequest {
     struct Row: Codable, Sendable {
         let line: Int
         let values: [FieldInput]
+        /// What the file writes, by field, where something else is stored: a JSON object; nil where all is the same.
+        var original: String?
     }
 
     /// Why a row was not taken, or a value of it looks wrong.
@@ -151,6 +153,8 @@ struct ImportDraft: Sendable {
     var lineValues: [String: FieldValue] = [:]
     /// What the file writes for the customer.
     var customer: String?
+    /// What the file writes where something else is stored.
+    let original: String?
     /// Further ways to reach a customer.
     var points: [(kind: String, value: String)] = []
     /// The row that it was written from.
@@ -160,6 +164,7 @@ struct ImportDraft: Sendable {
 
     init(_ row: ImportChunk.Row, _ columns: [ImportColumn]) {
         line = row.line
+        original = row.original
         // Room for the defaults of a new row, so that filling them in copies nothing.
         values.reserveCapacity(columns.count + 8)
         for (column, input) in zip(columns, row.values) {
@@ -383,6 +388,7 @@ private struct ImportWriting {
         }
         present[draft.key] = [id]
         try addPoints(of: draft, to: id)
+        keepOriginal(of: draft, as: id)
         outcome.created += 1
         tell(.created, id, draft)
     }
@@ -417,8 +423,14 @@ private struct ImportWriting {
         if try addPoints(of: draft, to: id) { isChanged = true }
         guard isChanged else { return skip(id, draft) }
         _ = try currentBatch()
+        keepOriginal(of: draft, as: id)
         outcome.updated += 1
         tell(.updated, id, draft)
+    }
+
+    private func keepOriginal(of draft: ImportDraft, as id: RowID) {
+        guard let original = draft.original else { return }
+        transaction.keepOriginal(target.table, id: id, line: draft.line, cells: original)
     }
 
     /// The values of a row that was written to a file, less the times of which the file only knows the second.

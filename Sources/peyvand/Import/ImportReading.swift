@@ -82,6 +82,7 @@ struct ImportReading: Sendable {
     ) throws(ImportChunk.Problem) -> ImportChunk.Row {
         var values: [FieldInput] = []
         values.reserveCapacity(columns.count)
+        var originals: [(field: String, cell: String)] = []
         for (place, cell) in zip(places, cells) {
             guard let place else { continue }
             let reading: FieldEntry.Reading
@@ -98,13 +99,38 @@ struct ImportReading: Sendable {
                 let reason = language == .fa ? warning.persianReason : warning.reason
                 warnings.append(ImportChunk.Problem(line: line, column: place.column.field, reason: reason))
             }
+            if let description = place.description, !place.column.isCustomer, !cell.isEmpty,
+                FieldText.print(reading.value, for: description).text != cell
+            {
+                originals.append((place.column.field, cell))
+            }
             switch reading.value {
             case .null, .blob: values.append(.null)
             case .integer(let number): values.append(.integer(number))
             case .text(let text): values.append(.text(text))
             }
         }
-        return ImportChunk.Row(line: line, values: values)
+        return ImportChunk.Row(line: line, values: values, original: originals.isEmpty ? nil : Self.json(originals))
+    }
+
+    /// A JSON object of texts. Written here because an encoder took longer than reading the row.
+    private static func json(_ cells: [(field: String, cell: String)]) -> String {
+        var bytes: [UInt8] = [UInt8(ascii: "{")]
+        for (field, cell) in cells {
+            if bytes.count > 1 { bytes.append(UInt8(ascii: ",")) }
+            // Names of fields need no escapes.
+            bytes += "\"\(field)\":\"".utf8
+            for byte in cell.utf8 {
+                switch byte {
+                case 0x22, 0x5C: bytes += [0x5C, byte]
+                case ..<0x20: bytes += Array("\\u00\(byte < 16 ? "0" : "")\(String(byte, radix: 16))".utf8)
+                default: bytes.append(byte)
+                }
+            }
+            bytes.append(0x22)
+        }
+        bytes.append(UInt8(ascii: "}"))
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     private func read(_ written: String, _ place: Place) throws(FieldFailure) -> FieldEntry.Reading {

@@ -150,7 +150,23 @@ struct Importing {
         return summary
     }
 
+    /// Checks that nothing is written over what is read: a mended file of errors is easily given as both.
+    private func checkPaths() throws {
+        func identity(_ path: String) -> [UInt64]? {
+            var information = stat()
+            guard stat(path, &information) == 0, information.st_mode & S_IFMT == S_IFREG else { return nil }
+            return [UInt64(information.st_dev), UInt64(information.st_ino)]
+        }
+        for path in [errors, results].compactMap({ $0 }) {
+            if let written = identity(path), written == identity(file) {
+                throw CommandFailure(.usage, words.wouldOverwrite(path))
+            }
+        }
+        if let errors, errors == results { throw CommandFailure(.usage, words.wouldOverwrite(errors)) }
+    }
+
     private func preparation() throws -> any ImportPreparation {
+        try checkPaths()
         let format = try FileFormat(of: file, words)
         switch format {
         case .jsonLines: return try LinesPreparation(self)
@@ -203,10 +219,9 @@ struct OutputFile {
     private let words: Words
 
     init(_ path: String, _ words: Words) throws {
-        guard FileManager.default.createFile(atPath: path, contents: nil, attributes: [.posixPermissions: 0o640]),
-            let file = FileHandle(forWritingAtPath: path)
-        else { throw CommandFailure(.failed, words.cannotWrite(path)) }
-        self.file = file
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o640)
+        guard descriptor >= 0 else { throw CommandFailure(.failed, words.cannotWrite(path)) }
+        file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         self.path = path
         self.words = words
     }

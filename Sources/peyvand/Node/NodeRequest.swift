@@ -63,7 +63,7 @@ enum NodeRequests {
         NameGeneric.self, AddOrder.self, ShowOrder.self,
         WriteBatch.self, ImportContext.self, ImportChunk.self, ImportLinesChunk.self, FinishImport.self,
         ListImports.self,
-        UndoImport.self, ExportRows.self, Dump.self, ListLog.self, ShowLog.self,
+        ShowImport.self, UndoImport.self, ExportRows.self, Dump.self, ListLog.self, ShowLog.self,
         ErasePerson.self,
         ListErasures.self,
         ExportPerson.self,

@@ -83,6 +83,51 @@ struct ListImports: NodeRequest {
     }
 }
 
+/// Shows an import: what the file wrote where something else is stored.
+struct ShowImport: NodeRequest {
+    static let name = "import.show"
+
+    struct Original: Codable, Sendable {
+        let id: String
+        let line: Int
+        /// By field.
+        let cells: [String: String]
+    }
+
+    struct Reply: Codable, Sendable {
+        let id: String
+        let fileName: String
+        let sha256: String
+        let options: [String: String]
+        let originals: [Original]
+    }
+
+    let batch: String
+    let limit: Int
+
+    func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Reply {
+        guard let id = FieldText.identifier(batch) else { throw FinishImport.unknown(batch) }
+        return try node.replica.read { reader in
+            guard let row = try reader.values(.importBatch, id: id) else {
+                throw CommandFailure(.refused, "There is no import \(id) here. `import list` prints them.")
+            }
+            return Reply(
+                id: id.description,
+                fileName: row.text("fileName") ?? "",
+                sha256: row.text("sha256") ?? "",
+                options: Self.texts(row.text("options") ?? ""),
+                originals: try reader.importedOriginals(of: id, limit: limit).map {
+                    Original(id: $0.id.description, line: $0.line, cells: Self.texts($0.cells))
+                }
+            )
+        }
+    }
+
+    static func texts(_ json: String) -> [String: String] {
+        (try? JSONDecoder().decode([String: String].self, from: Data(json.utf8))) ?? [:]
+    }
+}
+
 /// Takes an import back.
 struct UndoImport: NodeRequest {
     static let name = "import.undo"

@@ -109,6 +109,8 @@ struct ExportPerson: NodeRequest {
         let madeAt: UInt32
         let writtenAt: UInt32
         let written: String?
+        /// What files wrote of it that were imported here, by field.
+        let imported: [[String: String]]?
     }
 
     func perform(in node: NodeService, progress: (ProgressReport) throws -> Void) throws -> Dump.Summary {
@@ -119,6 +121,7 @@ struct ExportPerson: NodeRequest {
             let rows = try reader.belongings(ofCustomers: reader.records(ofPerson: customer))
             for (row, isDeleted) in rows {
                 let time = Int64(clamping: row.stamp.time.milliseconds)
+                let originals = try reader.importedOriginals(of: row.id, in: row.table)
                 let line = Line(
                     table: row.table.name,
                     id: row.id.description,
@@ -126,7 +129,8 @@ struct ExportPerson: NodeRequest {
                     deleted: isDeleted,
                     madeAt: row.id.origin.rawValue,
                     writtenAt: row.stamp.origin.rawValue,
-                    written: CivilTime.rfc3339(ofMilliseconds: time)
+                    written: CivilTime.rfc3339(ofMilliseconds: time),
+                    imported: originals.isEmpty ? nil : originals.map { ShowImport.texts($0.cells) }
                 )
                 try progress(ProgressReport(count: 0, output: Output.json(line) + [UInt8(ascii: "\n")]))
             }
