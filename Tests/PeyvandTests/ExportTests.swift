@@ -108,6 +108,7 @@ struct ExportTests {
         )
         try branch.sync(with: node)
         try node.ask(JudgeCustomers(customer: ali, other: aliToo, verdict: .same, reason: nil))
+        for number in ["02188776655", "02188776656"] { try node.ask(NameGeneric(value: number)) }
         let file = try node.file("all.jsonl", Data(node.export(.jsonl, .everything)))
 
         let other = try TestNode(organisation: 4)
@@ -117,6 +118,7 @@ struct ExportTests {
         let page = try other.ask(ShowCustomer(customer: "09121234567"))
         #expect(page.members.count == 2 && page.timeline.count == 1)
         #expect(try other.ask(ListRows(table: "customer")).count == 5)
+        #expect(try other.ask(ListGeneric()).map(\.value) == ["02188776655", "02188776656"])
         let names = try other.ask(ListRows(table: "customer")).filter { $0.text("name").hasPrefix("علی") }
         #expect(try other.ask(ShowCustomer(customer: #require(names.first?.id))).members == names.map(\.id).sorted())
         let dump = try other.dump()

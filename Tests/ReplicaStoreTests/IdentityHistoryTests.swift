@@ -70,7 +70,7 @@ private struct IdentityHistory {
                     decided.formUnion(try reader.values(.identityDecision, where: column, is: .integer(id.rawValue)))
                 }
             }
-            let decisions = IdentityDecisions.states(of: Array(decided).sorted { $0.id < $1.id })
+            let decisions = Self.states(of: decided)
             let all = CustomerClusters(decisions: decisions, links: index.allMatches().links)
             for id in ids {
                 let cluster = try CustomerCluster(of: id, from: reader)
@@ -91,6 +91,19 @@ private struct IdentityHistory {
         }
     }
 
+    /// What holds for each pair: `different` if any row says so, else `same` if any does. Not taken from the program.
+    private static func states(of rows: Set<RowValues>) -> [CustomerPair: IdentityVerdict] {
+        var said: [CustomerPair: Set<String>] = [:]
+        for row in rows {
+            guard let low = row.reference("low"), let high = row.reference("high"), let pair = CustomerPair(low, high)
+            else { continue }
+            said[pair, default: []].insert(row.text("verdict") ?? "")
+        }
+        return said.compactMapValues { words in
+            words.contains("different") ? .different : words.contains("same") ? .same : nil
+        }
+    }
+
     /// Two live records of which nothing is decided.
     func undecided(at office: Office, _ random: inout SeededRandom) throws -> CustomerPair? {
         try office.replica.read { reader in
@@ -99,22 +112,6 @@ private struct IdentityHistory {
                 let pair = CustomerPair(one, other), try IdentityDecisions.rows(of: pair, from: reader).isEmpty
             else { return nil }
             return pair
-        }
-    }
-}
-
-extension Office {
-    /// Says something about a pair as the commands do: into every row of it.
-    fileprivate func judge(_ pair: CustomerPair, _ verdict: IdentityVerdict) throws {
-        _ = try replica.write { transaction in
-            let rows = try IdentityDecisions.rows(of: pair, from: transaction.reader)
-            let value = FieldValue.text(verdict.rawValue)
-            for row in rows { try transaction.update("identityDecision", id: row.id, ["verdict": value]) }
-            guard rows.isEmpty else { return }
-            try transaction.insert(
-                "identityDecision",
-                ["low": .integer(pair.low.rawValue), "high": .integer(pair.high.rawValue), "verdict": value]
-            )
         }
     }
 }

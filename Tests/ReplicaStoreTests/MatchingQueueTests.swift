@@ -34,20 +34,6 @@ struct MatchingQueueTests {
         }
     }
 
-    /// Says something about a pair as the commands do: into every row of it.
-    private func judge(_ pair: CustomerPair, _ verdict: IdentityVerdict, at office: Office) throws {
-        _ = try office.replica.write { transaction in
-            let rows = try IdentityDecisions.rows(of: pair, from: transaction.reader)
-            let value = FieldValue.text(verdict.rawValue)
-            for row in rows { try transaction.update("identityDecision", id: row.id, ["verdict": value]) }
-            guard rows.isEmpty else { return }
-            try transaction.insert(
-                "identityDecision",
-                ["low": .integer(pair.low.rawValue), "high": .integer(pair.high.rawValue), "verdict": value]
-            )
-        }
-    }
-
     private func clusters(_ ids: [RowID], at office: Office) throws -> [[RowID]] {
         try office.replica.read { reader in try ids.map { try CustomerCluster(of: $0, from: reader).members } }
     }
@@ -76,7 +62,7 @@ struct MatchingQueueTests {
                     guard known.count > 1,
                         let pair = CustomerPair(known[random.below(known.count)], known[random.below(known.count)])
                     else { continue }
-                    try judge(pair, IdentityVerdict.allCases[random.below(3)], at: office)
+                    try office.judge(pair, IdentityVerdict.allCases[random.below(3)])
                 case 3:
                     guard let id = known.randomElement(using: &random), let other = fields.last else { continue }
                     try office.edit(id, other.filter { $0.key != "kind" })
@@ -107,7 +93,7 @@ struct MatchingQueueTests {
             guard left.count > 1, let pair = CustomerPair(left[0], left[1]) else { continue }
             for verdict in [IdentityVerdict.same, .different, .retracted] {
                 let office = offices[random.below(5)]
-                try judge(pair, verdict, at: office)
+                try office.judge(pair, verdict)
                 for _ in 0..<2 { for branch in branches { try branch.sync(with: hub) } }
                 let other = offices[random.below(5)]
                 let state = try other.replica.read { try IdentityDecisions.states(of: pair.low, from: $0)[pair] }

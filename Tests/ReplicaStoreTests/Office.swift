@@ -195,6 +195,20 @@ final class Office: Sendable {
         _ = try replica.write { try $0.restore(table, id: id) }
     }
 
+    /// Says something about a pair as the commands do: into every row of it.
+    func judge(_ pair: CustomerPair, _ verdict: IdentityVerdict) throws {
+        _ = try replica.write { transaction in
+            let rows = try IdentityDecisions.rows(of: pair, from: transaction.reader)
+            let value = FieldValue.text(verdict.rawValue)
+            for row in rows { try transaction.update("identityDecision", id: row.id, ["verdict": value]) }
+            guard rows.isEmpty else { return }
+            try transaction.insert(
+                "identityDecision",
+                ["low": .integer(pair.low.rawValue), "high": .integer(pair.high.rawValue), "verdict": value]
+            )
+        }
+    }
+
     func value(_ field: String, of id: RowID, in table: TableDescription = .customer) throws -> FieldValue? {
         try replica.read { try $0.row(table, id: id)?[field] }
     }

@@ -187,12 +187,17 @@ private struct LinesWriting {
         tell(.created, id, line)
     }
 
-    /// Takes an office or a member of staff: whoever bears the name here is meant.
+    /// Takes an office, a member of staff or a policy: what bears the name here is meant.
     private mutating func takeNamed(_ line: ImportLinesChunk.Line, _ table: TableDescription) throws {
         if let id = try row(line.id, in: table) { return skip(line, id) }
+        if isOwn, try isGone(line.id, table) { return skip(line, line.id) }
         let nameColumn = table == .staff ? "login" : "name"
         guard case .text(let name)? = line.set[nameColumn] else { return skip(line, nil) }
-        if let id = try transaction.reader.rows(table, where: nameColumn, is: .text(name), limit: 1).first?.id {
+        let same = try transaction.reader.rows(table, where: nameColumn, is: .text(name)).first { row in
+            // There may be many policies of one name, each with its value.
+            table != .policy || line.set["value"] == .text(RowValues(row).text("value") ?? "")
+        }
+        if let id = same?.id {
             try transaction.noteImported(table, source: chunk.organisation, id: line.id, as: id)
             return skip(line, id)
         }
