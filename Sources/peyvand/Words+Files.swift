@@ -98,6 +98,13 @@ extension Words {
         )
     }
 
+    func keyStandsIn(_ line: Int) -> String {
+        choose(
+            "Line \(line) has this key too, and says something else. One row makes one record: give each a key of its own.",
+            "سطر \(number(line)) نیز همین کلید را با محتوای دیگر دارد. هر ردیف یک پرونده است: به هر یک کلیدی جدا بدهید."
+        )
+    }
+
     func wouldOverwrite(_ path: String) -> String {
         choose(
             "\(path) would be written over while it is in use. Give --errors and --results names of their own.",

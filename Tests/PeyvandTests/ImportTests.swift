@@ -214,6 +214,17 @@ struct ImportTests {
         #expect(try String(contentsOfFile: again, encoding: .utf8).split(separator: "\r\n").count == 1)
     }
 
+    @Test("Two rows of one key that said different things changed the row each time the file came")
+    func keyTwice() async throws {
+        let node = try TestNode()
+        let text = "externalKey,name,city\nc-1,علی,یزد\nc-1,علی,قم\nc-1,علی,یزد\n"
+        let file = try node.file("c.csv", Data(text.utf8))
+        let first = try await node.importing(file, as: .customers)
+        #expect(first.created == 1 && first.skipped == 1 && first.problems.map(\.line) == [3])
+        #expect(first.problems.first?.reason.contains("Line 2") == true && first.problems.first?.value == "c-1")
+        #expect(try await node.importing(file, as: .customers).position == nil)
+    }
+
     @Test("A mended file of errors was emptied when it was also given as the place for new errors")
     func sameFile() async throws {
         let node = try TestNode()

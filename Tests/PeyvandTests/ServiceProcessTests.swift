@@ -77,7 +77,7 @@ struct ServiceProcessTests {
         try office.process.send(SIGTERM)
         let end = try await office.process.end()
         let duration = ContinuousClock.now - began
-        #expect(end.code == 0 && duration < .seconds(5), "\(duration)")
+        #expect(end.code == 0 && duration < .seconds(5), "\(end.code) after \(duration)")
         #expect(try office.process.messages.contains("has stopped."))
         _ = await writer.end()
         withExtendedLifetime(silent) {}

@@ -14,7 +14,7 @@ struct FormatTests {
     @Test(
         "A node's file of any format opens with everything that was in it",
         arguments: ["hq", "isfahan"],
-        [1, 2, 3, 5]
+        [1, 2, 3, 5, 6, 7]
     )
     func opens(name: String, format: Int) throws {
         let site = try Site(database: Fixture.database(name, format: format))
@@ -108,6 +108,35 @@ struct FormatTests {
         // Without its fence head office took a number first.
         #expect(try hub.replica.auditEntries(limit: 10).map(\.action).prefix(1) == ["node.pause"])
         #expect(try hub.replica.verifyAudit().findings.isEmpty)
+    }
+
+    @Test(
+        "Nodes of formats 6 and 7 go on exchanging, with a decision, a conflict, and rows that are known to be from a file",
+        arguments: [6, 7]
+    )
+    func syncsOnFromSixth(format: Int) throws {
+        let hub = try Site(database: Fixture.database("hq", format: format))
+        let branch = try Site(database: Fixture.database("isfahan", format: format))
+        for _ in 0..<2 { try branch.sync(with: hub) }
+        #expect(try hub.dump() == branch.dump())
+        #expect(try expectSame([hub, branch]))
+        // Both were edited without a session before the upgrade.
+        #expect(try hub.value("email", of: #require(RowID(printed: "2-1"))) == .text("maryam@example.com"))
+        #expect(try branch.value("phone", of: #require(RowID(printed: "1-1"))) == .text("+982188776655"))
+        let linked = try #require(RowID(printed: "1-2"))
+        for site in [hub, branch] {
+            let members = try site.replica.read { try CustomerCluster(of: linked, from: $0).members }
+            #expect(members.count == 2)
+            #expect(try site.replica.read { try $0.openConflicts() } == 1)
+        }
+        let imported = try #require(RowID(printed: "2-4"))
+        let edited = try #require(RowID(printed: "2-1"))
+        _ = try branch.replica.write { transaction in
+            let city = ["city": FieldValue.text("ساوه")]
+            let first = try transaction.updateFromFile("customer", id: imported, city)
+            let second = try transaction.updateFromFile("customer", id: edited, city)
+            #expect(first.isChanged && second.kept == ["city"])
+        }
     }
 
     @Test("An upgrade that is interrupted anywhere leaves the old file as it was")

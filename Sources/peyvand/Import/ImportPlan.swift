@@ -139,6 +139,11 @@ struct ImportPlan: Hashable, Sendable {
         return cells
     }
 
+    /// The key of a record whose cells ``cells(of:seen:)`` has completed; nil for one that it has not.
+    func key(of record: FileRecord) -> String? {
+        record.cells.count == fields.count ? PersianText.display(FormulaGuard.removed(from: record.cells[keyIndex])) : nil
+    }
+
     /// Reads the file that `--map` names: TOML, or lines `field=Header`.
     static func map(_ text: String) throws -> [String: String] {
         if let table = try? TOMLTable(string: text) {

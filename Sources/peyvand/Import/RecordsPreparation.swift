@@ -12,6 +12,8 @@ struct RecordsPreparation: ImportPreparation {
     private let rejects: RejectedRecords?
     private var source: any RecordSource
     private var seen: [String: Int] = [:]
+    /// The keys of the rows so far, with their lines and what else they say.
+    private var keys: [String: (line: Int, content: Int)] = [:]
 
     var byteCount: Int { source.byteCount }
     var ignoredColumns: [String] { plan.ignored }
@@ -69,6 +71,7 @@ struct RecordsPreparation: ImportPreparation {
         var warnings: [ImportChunk.Problem] = []
         for record in records {
             do throws(ImportChunk.Problem) {
+                try checkKey(of: record)
                 rows.append(try row(record, &warnings))
                 warnings += record.remarks.map {
                     ImportChunk.Problem(line: record.line, column: nil, reason: Words(language).remark($0))
@@ -98,6 +101,22 @@ struct RecordsPreparation: ImportPreparation {
                 return try await node.ask(chunk)
             },
             content: .records(records)
+        )
+    }
+
+    /// Two rows of one key that say different things would each undo the other, whenever the file comes.
+    private mutating func checkKey(of record: FileRecord) throws(ImportChunk.Problem) {
+        guard record.flaw == nil, let key = plan.key(of: record) else { return }
+        let content = record.cells.hashValue
+        guard let first = keys[key] else {
+            keys[key] = (record.line, content)
+            return
+        }
+        guard first.content != content else { return }
+        throw ImportChunk.Problem(
+            line: record.line,
+            column: ImportPlan.keyField,
+            reason: Words(language).keyStandsIn(first.line)
         )
     }
 
