@@ -19,6 +19,8 @@ extension Replica {
     private static let rowsPerPiece = 10_000
     /// From so many changed customers on it is quicker to compare all, if they are more than a tenth of them.
     private static let changedMany = 2000
+    /// After so many customers it is asked whether to go on.
+    fileprivate static let customersPerCheckpoint = 1000
     /// So few are compared in no time, while somebody waits.
     private static let quicklyCompared = 2000
 
@@ -50,15 +52,21 @@ extension Replica {
 
     /// Brings the queue to the end of the log, piece by piece, so that nobody waits long for the writer.
     ///
-    /// - Parameter progress: Told how many customers are compared, and of how many, when all have to be.
-    package func followMatching(progress: (Int, Int) throws -> Void = { _, _ in }) throws {
+    /// - Parameters:
+    ///   - progress: Told how many customers are compared, and of how many, when all have to be.
+    ///   - checkpoint: Called again and again; what it throws ends the work, which goes on at the next call.
+    package func followMatching(
+        progress: (Int, Int) throws -> Void = { _, _ in },
+        checkpoint: () throws -> Void = {}
+    ) throws {
         try matchingTurn.withLock {
             try sealForeignWrites()
             while true {
+                try checkpoint()
                 switch try matchNextPiece() {
                 case .done: return
                 case .more: continue
-                case .rebuild: try compareAll(progress)
+                case .rebuild: try compareAll(progress, checkpoint)
                 }
             }
         }
@@ -76,7 +84,7 @@ extension Replica {
             case .more: continue
             case .rebuild:
                 guard try read({ try $0.hasAtMost(Self.quicklyCompared, of: .customer) }) else { return false }
-                try compareAll { _, _ in }
+                try compareAll({ _, _ in }, {})
             }
         }
         return false
@@ -84,7 +92,7 @@ extension Replica {
 
     /// Compares everything anew, whatever is known.
     package func rebuildMatching(progress: (Int, Int) throws -> Void = { _, _ in }) throws {
-        try matchingTurn.withLock { try compareAll(progress) }
+        try matchingTurn.withLock { try compareAll(progress, {}) }
         try followMatching(progress: progress)
     }
 
@@ -165,7 +173,7 @@ extension Replica {
         /// The end of the log in this state.
         let end: Int64
 
-        init(_ reader: ReplicaReader) throws {
+        init(_ reader: ReplicaReader, _ checkpoint: () throws -> Void) throws {
             end = try Int64.fetchOne(reader.db.cachedStatement(sql: "SELECT max(position) FROM log")) ?? 0
             var points: [RowID: [RowValues]] = [:]
             try reader.forEachRow(.contactPoint) { row in
@@ -179,15 +187,19 @@ extension Replica {
             try reader.forEachRow(.customer) { row in
                 index.set(MatchingRecord(RowValues(row), contactPoints: points[row.id] ?? []))
                 ids.append(row.id)
+                if ids.count % Replica.customersPerCheckpoint == 0 { try checkpoint() }
             }
             (self.index, self.ids) = (index, ids)
         }
     }
 
-    private func compareAll(_ progress: (Int, Int) throws -> Void) throws {
+    private func compareAll(_ progress: (Int, Int) throws -> Void, _ checkpoint: () throws -> Void) throws {
         try sealForeignWrites()
-        let all = try read { try Everything($0) }
-        let matches = try all.index.allMatches { try progress($0, all.ids.count) }
+        let all = try read { try Everything($0, checkpoint) }
+        let matches = try all.index.allMatches {
+            try checkpoint()
+            try progress($0, all.ids.count)
+        }
         let clusters = CustomerClusters(decisions: all.decisions, links: matches.links)
         try progress(all.ids.count, all.ids.count)
         try withWriter { writer in
@@ -202,7 +214,9 @@ extension Replica {
             }
         }
         var keys: [(key: Int64, customer: Int64)] = []
-        try inPieces(all.ids.count, "INSERT OR REPLACE INTO matchingRecord VALUES (?, ?, ?)") { place, statement in
+        try inPieces(all.ids.count, checkpoint, "INSERT OR REPLACE INTO matchingRecord VALUES (?, ?, ?)") {
+            place,
+            statement in
             guard let record = all.index[all.ids[place]] else { return false }
             let customer = record.id.rawValue
             keys += record.keys.map { (Int64(bitPattern: $0.rawValue), customer) }
@@ -213,7 +227,7 @@ extension Replica {
         }
         // In the order of the table, so that each page is written once.
         keys.sort { $0 < $1 }
-        try inPieces(keys.count, "INSERT OR REPLACE INTO matchingKey VALUES (?, ?)") { place, statement in
+        try inPieces(keys.count, checkpoint, "INSERT OR REPLACE INTO matchingKey VALUES (?, ?)") { place, statement in
             statement.bind(1, keys[place].key)
             statement.bind(2, keys[place].customer)
             return true
@@ -226,7 +240,9 @@ extension Replica {
         for likely in matches.likely { pairs[likely.pair] = (likely.score, pairs[likely.pair]?.rule ?? 0) }
         let threshold = all.index.comparing.weights.threshold
         let sorted = pairs.sorted { $0.key < $1.key }
-        try inPieces(sorted.count, "INSERT OR REPLACE INTO matchingPair VALUES (?, ?, ?, ?, ?)") { place, statement in
+        try inPieces(sorted.count, checkpoint, "INSERT OR REPLACE INTO matchingPair VALUES (?, ?, ?, ?, ?)") {
+            place,
+            statement in
             let (pair, found) = sorted[place]
             let isOpen = found.score >= threshold && all.decisions[pair] == nil && !clusters.areOne(pair)
             statement.bind(1, pair.low.rawValue)
@@ -242,9 +258,15 @@ extension Replica {
     /// Writes rows, some in each transaction.
     ///
     /// - Parameter bind: Gives the values of a row; false when there is none.
-    private func inPieces(_ count: Int, _ sql: String, _ bind: (Int, RawStatement) throws -> Bool) throws {
+    private func inPieces(
+        _ count: Int,
+        _ checkpoint: () throws -> Void,
+        _ sql: String,
+        _ bind: (Int, RawStatement) throws -> Bool
+    ) throws {
         var start = 0
         while start < count {
+            try checkpoint()
             let end = min(start + Self.rowsPerPiece, count)
             try withWriter { writer in
                 try writer.transaction {

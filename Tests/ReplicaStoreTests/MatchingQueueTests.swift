@@ -103,6 +103,32 @@ struct MatchingQueueTests {
         }
     }
 
+    @Test("A node that was told to stop compared on until it was killed; now it stops anywhere, and goes on later")
+    func stops() throws {
+        struct Stopped: Error {}
+        let office = try Office.headOffice()
+        var generator = CustomerGenerator(seed: 7)
+        for entry in generator.entries(people: 30) {
+            try office.add(entry.fields.mapValues { FieldValue.text($0) })
+        }
+        var stops = 0
+        for limit in 0... {
+            var left = limit
+            do {
+                try office.replica.followMatching(checkpoint: {
+                    if left == 0 { throw Stopped() }
+                    left -= 1
+                })
+                break
+            } catch is Stopped {
+                stops += 1
+                try #require(stops < 100)
+            }
+        }
+        #expect(stops > 2)
+        #expect(try queue(office.replica) == whole(office.replica))
+    }
+
     @Test("A number that head office names as nobody's own unites nobody, at any office, until that is taken back")
     func named() throws {
         let hub = try Office.headOffice()

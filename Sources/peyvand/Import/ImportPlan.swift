@@ -141,7 +141,8 @@ struct ImportPlan: Hashable, Sendable {
 
     /// The key of a record whose cells ``cells(of:seen:)`` has completed; nil for one that it has not.
     func key(of record: FileRecord) -> String? {
-        record.cells.count == fields.count ? PersianText.display(FormulaGuard.removed(from: record.cells[keyIndex])) : nil
+        record.cells.count == fields.count
+            ? PersianText.display(FormulaGuard.removed(from: record.cells[keyIndex])) : nil
     }
 
     /// Reads the file that `--map` names: TOML, or lines `field=Header`.

@@ -124,6 +124,8 @@ final class MatchingService: Service {
     private let trouble: Trouble
     /// Where the log ended at the last look, and since when the queue is behind.
     private let last = Mutex<(end: UInt64, behindSince: ContinuousClock.Instant?)>((0, nil))
+    /// Comparing everybody takes longer than anybody waits who has said SIGTERM.
+    private let isStopping = Atomic(false)
 
     init(replica: Replica, logger: Logger) {
         self.replica = replica
@@ -157,14 +159,26 @@ final class MatchingService: Service {
 
     /// One look, on a thread that may block.
     private func look() async {
+        await withTaskCancellationHandler {
+            await follow()
+        } onCancel: {
+            isStopping.store(true, ordering: .relaxed)
+        }
+    }
+
+    private func follow() async {
         await withCheckedContinuation { done in
             DispatchQueue.global(qos: .background).async { [self] in
                 do {
                     if try isDue() {
-                        try replica.followMatching()
+                        try replica.followMatching(checkpoint: { [self] in
+                            if isStopping.load(ordering: .relaxed) { throw CancellationError() }
+                        })
                         last.withLock { $0.behindSince = nil }
                     }
                     trouble.note(nil)
+                } catch is CancellationError {
+                    // The node ends; the next one goes on.
                 } catch {
                     trouble.note(CommandFailure(error).sentence)
                 }
